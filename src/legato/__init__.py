@@ -1,0 +1,1 @@
+"""Legato: a self-hosted LLM turn server."""
