@@ -1,0 +1,125 @@
+"""What the machine is told: by a provider's decoder, by the tools that run, by people, by timers.
+
+A decoder names a block of the response it reads by ``key``, any number it likes as long as each block of one response
+has its own. The machine gives the block its index. Per response a decoder says, in the order of the wire:
+``BlockOpened``, ``Delta`` …, ``BlockClosed`` for each block (blocks may interleave), ``UsageReported`` whenever the
+vendor says figures, and last exactly one of ``ResponseEnded`` and ``ResponseFailed``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from legato.core.blocks import BlockType, CallError, Citation, Json, Origin, Outcome, ProviderData
+from legato.core.events import ErrorInfo, StopReason
+from legato.core.usage import Usage
+
+
+class BlockOpened(msgspec.Struct, frozen=True, kw_only=True):
+    """A block of the response begins. For ``tool_use`` and ``tool_result`` ``tool_name`` is whole by now.
+
+    ``provider_call_id`` pairs a provider's own ``tool_result`` with its call (origin ``provider``). A decoder keeps the
+    vendor's id of every call in ``provider_data[wire]["id"]`` of the ``BlockClosed``. ``input`` is what came already
+    with the start: it counts when no delta follows.
+    """
+
+    key: int
+    block_type: BlockType
+    tool_name: str | UnsetType = UNSET
+    origin: Origin = "server"
+    provider_call_id: str = ""
+    input: dict[str, Json] | UnsetType = UNSET
+
+
+class Delta(msgspec.Struct, frozen=True, gc=False):
+    """Text of an open block; for a ``tool_use``, a piece of its arguments' JSON."""
+
+    key: int
+    text: str
+
+
+class BlockClosed(msgspec.Struct, frozen=True, kw_only=True):
+    """The block is whole, and a ``tool_use`` is sealed: its arguments will not change.
+
+    ``output`` and ``error`` are for a provider's own ``tool_result``. ``provider_data`` is added to the block.
+    """
+
+    key: int
+    citations: tuple[Citation, ...] | UnsetType = UNSET
+    signature: str | UnsetType = UNSET
+    redacted: bool | UnsetType = UNSET
+    output: Json | UnsetType = UNSET
+    error: CallError | UnsetType = UNSET
+    media_type: str | UnsetType = UNSET
+    url: str | UnsetType = UNSET
+    provider_data: ProviderData | UnsetType = UNSET
+
+
+class CallPoisoned(msgspec.Struct, frozen=True, kw_only=True):
+    """After the seal the wire brought something else for the call's name or arguments; ``message`` says what."""
+
+    key: int
+    message: str
+
+
+class UsageReported(msgspec.Struct, frozen=True, kw_only=True):
+    """The figures of this response so far; each report replaces the one before."""
+
+    usage: Usage
+
+
+class ResponseEnded(msgspec.Struct, frozen=True, kw_only=True):
+    """The response ended as the wire says an end: every block that was whole has been closed before."""
+
+    stop_reason: StopReason
+    provider_reason: str | None
+
+
+class ResponseFailed(msgspec.Struct, frozen=True, kw_only=True):
+    """The response died: refused, cut, garbled, too slow. Open blocks stay open; the machine decides about them."""
+
+    error: ErrorInfo
+    retry_after: float | None = None
+
+
+class IntentStored(msgspec.Struct, frozen=True, kw_only=True):
+    """The intent of a call with effects, and all events before it, are stored: it may start."""
+
+    call_id: str
+
+
+class ToolEmitted(msgspec.Struct, frozen=True, kw_only=True):
+    """Text a running tool shows to readers."""
+
+    call_id: str
+    text: str
+
+
+class ToolFinished(msgspec.Struct, frozen=True, kw_only=True):
+    """A running call has ended, in whatever way. Said exactly once for each ``StartTool``."""
+
+    call_id: str
+    outcome: Outcome
+    output: Json = None
+    error: CallError | UnsetType = UNSET
+
+
+class CancelRequested(msgspec.Struct, frozen=True, kw_only=True):
+    mode: Literal["now"] = "now"
+
+
+class TimeUp(msgspec.Struct, frozen=True, kw_only=True):
+    """The turn's own bound of seconds: ``soft`` (the next round is the last) or ``hard`` (it stops here)."""
+
+    kind: Literal["soft", "hard"]
+
+
+ProviderInput: TypeAlias = (
+    BlockOpened | Delta | BlockClosed | CallPoisoned | UsageReported | ResponseEnded | ResponseFailed
+)
+"""What a decoder may say."""
+
+Input: TypeAlias = ProviderInput | IntentStored | ToolEmitted | ToolFinished | CancelRequested | TimeUp

@@ -1,0 +1,82 @@
+"""What clients may post (WIRE 2). Unknown fields are refused; bounds that a type can say are said here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from legato.core.ask import Params
+from legato.core.blocks import Json
+from legato.core.records import ClientTool, Limits
+
+Id: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9_-]+$")]
+Url: TypeAlias = Annotated[str, Meta(max_length=2048, pattern="^https://")]
+"""The server never fetches it; it is handed to a provider that takes URLs."""
+MediaType: TypeAlias = Annotated[str, Meta(max_length=127, pattern="^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+$")]
+
+
+class PostedText(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="text", forbid_unknown_fields=True):
+    text: str
+
+
+class PostedImage(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="image", forbid_unknown_fields=True):
+    """``data`` (base64) or ``url``, not both."""
+
+    media_type: MediaType | UnsetType = UNSET
+    data: str | UnsetType = UNSET
+    url: Url | UnsetType = UNSET
+
+
+class PostedFile(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="file", forbid_unknown_fields=True):
+    """``data`` (base64) or ``url``, not both."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=255)] | UnsetType = UNSET
+    media_type: MediaType | UnsetType = UNSET
+    data: str | UnsetType = UNSET
+    url: Url | UnsetType = UNSET
+
+
+PostedBlock: TypeAlias = PostedText | PostedImage | PostedFile
+
+
+class PostTurn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``POST /v1/turns``. ``prev_turn_id`` left out means the chat's head; null with a ``chat_id`` means a new root."""
+
+    blocks: tuple[PostedBlock, ...] | UnsetType = UNSET
+    input: str | UnsetType = UNSET
+    turn_id: Id | UnsetType = UNSET
+    user_turn_id: Id | UnsetType = UNSET
+    chat_id: Id | UnsetType = UNSET
+    prev_turn_id: Id | None | UnsetType = UNSET
+    model: Annotated[str, Meta(min_length=1, max_length=256)] | UnsetType = UNSET
+    system: str | None | UnsetType = UNSET
+    params: Params = Params()
+    tools: tuple[str, ...] | UnsetType = UNSET
+    client_tools: tuple[ClientTool, ...] = ()
+    limits: Limits = Limits()
+    on_busy: Literal["reject"] = "reject"
+    metadata: dict[str, Json] = {}
+
+
+class PostCancel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    mode: Literal["now"] = "now"
+
+
+class PostChat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    id: Id | UnsetType = UNSET
+    title: Annotated[str, Meta(max_length=1000)] = ""
+    system: str | None = None
+    model: str | None = None
+    metadata: dict[str, Json] = {}
+
+
+class PatchChat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fields left out stay as they are."""
+
+    title: Annotated[str, Meta(max_length=1000)] | UnsetType = UNSET
+    system: str | None | UnsetType = UNSET
+    model: str | None | UnsetType = UNSET
+    metadata: dict[str, Json] | UnsetType = UNSET
+    head_turn_id: Id | UnsetType = UNSET

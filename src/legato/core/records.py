@@ -1,0 +1,220 @@
+"""What is kept of chats and turns: the values that go to a store and come back from it.
+
+These are facts as rows, not SQL; a store keeps them however it likes and gives back equal ones. Times are RFC 3339,
+UTC, with milliseconds: text that sorts as time does.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from legato.core.ask import Params
+from legato.core.blocks import Block, Json
+from legato.core.events import Commitment, ErrorInfo, StopReason, TurnStatus, TurnStopReason
+from legato.core.usage import UNKNOWN, Usage
+
+Role: TypeAlias = Literal["user", "assistant"]
+
+
+class Chat(msgspec.Struct, frozen=True, kw_only=True):
+    """``head_turn_id`` is the leaf to show; ``active_turn_id`` the one turn, on any branch, that has not ended."""
+
+    id: str
+    owner: str
+    title: str
+    system: str | None
+    model: str | None
+    metadata: dict[str, Json]
+    head_turn_id: str | None
+    active_turn_id: str | None
+    created_at: str
+    updated_at: str
+
+
+class ClientTool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: str
+    description: str = ""
+    input_schema: dict[str, Json] = {}
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A turn's own bounds, never over the server's."""
+
+    rounds: int | UnsetType = UNSET
+    seconds: float | UnsetType = UNSET
+
+
+class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a turn was asked with, kept beside it. ``tools`` are the names it may call, resolved when it was accepted."""
+
+    params: Params = Params()
+    system: str | None = None
+    tools: tuple[str, ...] = ()
+    client_tools: tuple[ClientTool, ...] = ()
+    limits: Limits = Limits()
+
+
+class TurnRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One turn without its blocks.
+
+    ``fingerprint`` is the hash of the request that made it, for repeats. ``depth`` counts from 1 at the root. ``owner`` (a process's own id), ``epoch`` and
+    ``lease_until`` say who may write it; ``last_seq`` is the last stored event's.
+    """
+
+    id: str
+    chat_id: str
+    prev_turn_id: str | None
+    role: Role
+    status: TurnStatus
+    created_at: str
+    depth: int
+    model: str | None = None
+    provider: str | None = None
+    request: TurnRequest | None = None
+    fingerprint: str | None = None
+    metadata: dict[str, Json] = {}
+    stop_reason: TurnStopReason | None = None
+    usage: Usage = UNKNOWN
+    error: ErrorInfo | None = None
+    ended_at: str | None = None
+    cancel_requested: bool = False
+    owner: str | None = None
+    epoch: int = 0
+    lease_until: str | None = None
+    last_seq: int = 0
+
+
+class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One request to the model. ``commitment`` is null while it runs. ``notices`` are told to the model as input of
+    this round. ``started_at`` and ``stopped_at`` are the owner's clock."""
+
+    round: int
+    attempt: int
+    model: str
+    provider: str
+    commitment: Commitment | None = None
+    kept_to: int | None = None
+    stop_reason: StopReason | None = None
+    provider_reason: str | None = None
+    usage: Usage = UNKNOWN
+    notices: tuple[str, ...] = ()
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """What a formatter made of a result, kept before the model first reads it and used ever after."""
+
+    call_id: str
+    text: str
+    formatter: str
+    version: int
+
+
+class Intent(msgspec.Struct, frozen=True, kw_only=True):
+    """A call with effects is about to start. ``input_sha256`` is over the canonical JSON of ``input``."""
+
+    call_id: str
+    round: int
+    index: int
+    tool_name: str
+    input: dict[str, Json]
+    input_sha256: str
+    idempotency_key: str
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """A stretch of a turn's time, in ms from its ``created_at`` (WIRE 2, timeline). ``end_ms`` is null while open."""
+
+    kind: Literal["round", "block", "tool_held", "tool_wait", "tool_run", "store", "waiting", "owner"]
+    name: str
+    round: int
+    start_ms: float
+    end_ms: float | None
+    index: int | UnsetType = UNSET
+    call_id: str | UnsetType = UNSET
+
+
+class TurnEnding(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``turn_end`` adds to the turn's row."""
+
+    status: TurnStatus
+    stop_reason: TurnStopReason
+    usage: Usage
+    error: ErrorInfo | None
+    ended_at: str
+
+
+class LogSegment(msgspec.Struct, frozen=True, kw_only=True):
+    """Consecutive events of one turn as they were said: ``lines`` is one JSON object a line, each ended by ``\\n``.
+    Across segments of one turn ``first_seq`` rises."""
+
+    first_seq: int
+    last_seq: int
+    lines: bytes
+
+
+class TurnWrite(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything of one turn that one flush stores, all of it or nothing of it. Writing it twice changes nothing.
+
+    ``blocks`` are those closed by this segment. ``rounds`` replace the rows of the same (round, attempt), ``readings``
+    and ``intents`` never replace a row that is there.
+    """
+
+    turn_id: str
+    epoch: int
+    segment: LogSegment | None = None
+    blocks: tuple[Block, ...] = ()
+    rounds: tuple[RoundRecord, ...] = ()
+    intents: tuple[Intent, ...] = ()
+    readings: tuple[Reading, ...] = ()
+    spans: tuple[Span, ...] = ()
+    ending: TurnEnding | None = None
+
+
+class Datum(msgspec.Struct, frozen=True, kw_only=True):
+    """The bytes of an image or file block."""
+
+    index: int
+    media_type: str
+    sha256: str
+    data: bytes
+    name: str | None = None
+
+
+class StoredTurn(msgspec.Struct, frozen=True, kw_only=True):
+    """A turn as rows: blocks by ``index``, rounds by (round, attempt), readings by call id. Open blocks have no row."""
+
+    row: TurnRow
+    blocks: tuple[Block, ...] = ()
+    rounds: tuple[RoundRecord, ...] = ()
+    readings: dict[str, Reading] = {}
+
+
+class NewTurns(msgspec.Struct, frozen=True, kw_only=True):
+    """What an accepted POST stores, in one transaction: perhaps a chat, perhaps a user turn with its log, the assistant's turn."""
+
+    owner: str
+    assistant: TurnRow
+    chat: Chat | None = None
+    user: TurnRow | None = None
+    user_write: TurnWrite | None = None
+    user_data: tuple[Datum, ...] = ()
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The turns are stored; the chat's head and active turn are the assistant's."""
+
+
+class AlreadyMade(msgspec.Struct, frozen=True):
+    """A turn of this id is there already; nothing was stored."""
+
+    row: TurnRow
+    owner: str
+
+
+class Busy(msgspec.Struct, frozen=True):
+    """The chat's active turn has not ended; nothing was stored."""
+
+    turn_id: str

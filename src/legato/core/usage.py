@@ -1,0 +1,54 @@
+"""What a request to a model used. An unknown figure is None, never 0."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, TypeAlias
+
+import msgspec
+
+Source: TypeAlias = Literal["reported", "estimated", "unknown"]
+_WEAKNESS: dict[Source, int] = {"reported": 0, "estimated": 1, "unknown": 2}
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """``input_tokens`` includes both cache figures, ``output_tokens`` the reasoning (WIRE 2)."""
+
+    input_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost_usd: float | None = None
+    source: Source = "unknown"
+
+
+UNKNOWN = Usage()
+
+
+def total(usages: Iterable[Usage]) -> Usage:
+    """The sum, with the weakest source. A figure that one of them does not know is summed over those that do,
+    and is None if nobody knows it; the source then says that the sum is not whole."""
+    known = list(usages)
+    if not known:
+        return UNKNOWN
+    weakest = max((usage.source for usage in known), key=_WEAKNESS.__getitem__)
+    return Usage(
+        input_tokens=_sum(usage.input_tokens for usage in known),
+        cache_read_tokens=_sum(usage.cache_read_tokens for usage in known),
+        cache_write_tokens=_sum(usage.cache_write_tokens for usage in known),
+        output_tokens=_sum(usage.output_tokens for usage in known),
+        reasoning_tokens=_sum(usage.reasoning_tokens for usage in known),
+        cost_usd=_cost(usage.cost_usd for usage in known),
+        source=weakest,
+    )
+
+
+def _sum(figures: Iterable[int | None]) -> int | None:
+    known = [figure for figure in figures if figure is not None]
+    return sum(known) if known else None
+
+
+def _cost(figures: Iterable[float | None]) -> float | None:
+    known = [figure for figure in figures if figure is not None]
+    return sum(known) if known else None

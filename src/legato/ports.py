@@ -1,0 +1,191 @@
+"""What we need from outside, on one screen. Adapters implement these; nobody in core or runtime knows their names."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Literal, Protocol, TypeAlias
+
+import msgspec
+
+from legato.core.ask import Ask, ToolSpec
+from legato.core.blocks import Block, CallError, Json, Outcome
+from legato.core.context import ToolContext
+from legato.core.inputs import ProviderInput
+from legato.core.records import (
+    Accepted,
+    AlreadyMade,
+    Busy,
+    Chat,
+    Datum,
+    LogSegment,
+    NewTurns,
+    Reading,
+    Span,
+    StoredTurn,
+    TurnRow,
+    TurnWrite,
+)
+
+
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a model. ``known`` is False where it is in no table: then everything is taken to be possible.
+    ``context`` and ``max_output`` are tokens, prices USD per million tokens."""
+
+    id: str
+    provider: str
+    display_name: str
+    known: bool = True
+    context: int | None = None
+    max_output: int | None = None
+    input_price: float | None = None
+    output_price: float | None = None
+    tools: bool = True
+    images: bool = True
+    files: bool = True
+    thinking: bool = True
+    created: str = "1970-01-01T00:00:00Z"
+
+
+class Dropped(msgspec.Struct, frozen=True):
+    """Something of the ask that the model cannot take was left out. Becomes a ``notice``."""
+
+    code: str
+    message: str
+
+
+class Provider(Protocol):
+    """Who serves models, over one wire."""
+
+    name: str
+    max_retries: int
+    """How often a response that died before its first block is asked for again."""
+
+    def models(self) -> Sequence[ModelInfo]: ...
+
+    def model(self, name: str) -> ModelInfo | None:
+        """None where this provider surely has no such model (422 ``unknown_model``)."""
+
+    def admit(self, model: str, said: Sequence[Block]) -> None:
+        """Raise ``InvalidRequest`` for a user turn that could never be sent (a URL the wire does not take, a bad script)."""
+
+    def fit(self, ask: Ask) -> tuple[Ask, Sequence[Dropped]]:
+        """The ask without what the model cannot take, and what was left out."""
+
+    def stream(self, ask: Ask) -> AsyncIterator[Sequence[ProviderInput]]:
+        """One request, one response: each item is all inputs of one wake-up, the last of the last is ``ResponseEnded``
+        or ``ResponseFailed``. Raises for nothing the outside did. Close it (``aclosing``) to drop the request."""
+
+    async def close(self) -> None: ...
+
+
+Effect: TypeAlias = Literal["read", "idempotent", "write"]
+
+
+class Tool(Protocol):
+    """A function the model may call. ``timeout`` and ``idle_timeout`` are seconds, ``max_output`` is bytes of what the
+    model reads. ``source`` says where it was declared."""
+
+    spec: ToolSpec
+    effect: Effect
+    eager: bool
+    timeout: float
+    idle_timeout: float | None
+    max_output: int
+    retries: int
+    source: str
+    needs_approval: bool
+    kind: Literal["async", "sync", "stream"]
+
+    def check(self, input: dict[str, Json]) -> str | None:
+        """What is wrong with the arguments, in words for the model; None if nothing is."""
+
+    def lane(self, input: dict[str, Json]) -> str | None:
+        """The lane of this call; None for a ``read`` without one, and for the turn's own lane."""
+
+    def bind(self, input: dict[str, Json], ctx: ToolContext) -> Callable[[], object]:
+        """The call, ready: gives an awaitable (``async``), the value (``sync``) or an async iterator of str (``stream``)."""
+
+    def jsonable(self, value: object) -> Json:
+        """The value as JSON. Raises ``ToolError`` with code ``not_json``."""
+
+
+class Tools(Protocol):
+    """The registry: always there, perhaps empty. Order is the order of declaration and stable."""
+
+    def names(self) -> Sequence[str]: ...
+
+    def get(self, name: str) -> Tool | None: ...
+
+
+class Formatters(Protocol):
+    """Always there: a turn service cannot be built without one."""
+
+    def read(
+        self, *, call_id: str, tool_name: str, outcome: Outcome, output: Json, error: CallError | None, max_bytes: int
+    ) -> Reading:
+        """What the model reads of a result. Never raises: a formatter that does falls back to the default one."""
+
+
+class Store(Protocol):
+    """Where everything is kept. Every method raises ``StoreError`` alone; every write may be repeated.
+
+    A write that was given up on by its caller may still happen. No connection is held between two calls.
+    """
+
+    async def begin(self, new: NewTurns) -> Accepted | AlreadyMade | Busy: ...
+
+    async def write(self, writes: Sequence[TurnWrite]) -> None:
+        """All in one transaction. Raises ``StaleEpoch`` or ``RowRefused`` naming the turn that spoiled the group; nothing is stored then."""
+
+    async def request_cancel(self, turn_id: str) -> None:
+        """Note on the row that a cancel was asked for."""
+
+    async def turn(self, turn_id: str) -> TurnRow | None: ...
+
+    async def load(self, turn_id: str) -> StoredTurn | None: ...
+
+    async def branch(self, leaf: str, *, limit: int | None = None) -> Sequence[StoredTurn]:
+        """The newest ``limit`` turns from the leaf up, oldest first."""
+
+    async def log(self, turn_id: str, *, after: int) -> Sequence[LogSegment]:
+        """Segments with events of seq > ``after``, in order, whole: the first may begin before."""
+
+    async def spans(self, turn_id: str) -> Sequence[Span]: ...
+
+    async def datum(self, turn_id: str, index: int) -> Datum | None: ...
+
+    async def siblings(self, row: TurnRow) -> Sequence[str]: ...
+
+    async def unended(self) -> Sequence[TurnRow]:
+        """Assistant turns without ``ended_at``, oldest first."""
+
+    async def claim(self, turn_id: str, *, epoch: int, owner: str) -> bool:
+        """Make ``owner`` the owner with ``epoch``, if the stored epoch is lower. False if it is not."""
+
+    async def chat(self, chat_id: str) -> Chat | None: ...
+
+    async def chats(self, owner: str, *, limit: int, before: str | None) -> tuple[Sequence[Chat], str | None]:
+        """Newest ``updated_at`` first, and the cursor for the next page or None."""
+
+    async def create_chat(self, chat: Chat) -> bool:
+        """False if the id is taken."""
+
+    async def update_chat(self, chat: Chat) -> None:
+        """Replace ``title, system, model, metadata, head_turn_id, updated_at``; the other columns stay."""
+
+    async def delete_chat(self, chat_id: str) -> None: ...
+
+    async def tree(self, chat_id: str) -> Sequence[TurnRow]:
+        """All turns of a chat, oldest first."""
+
+    async def ping(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Clock(Protocol):
+    def now(self) -> str:
+        """RFC 3339, UTC, milliseconds."""
+
+    def monotonic(self) -> float:
+        """Seconds, never backwards."""
