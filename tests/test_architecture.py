@@ -130,6 +130,8 @@ def imported(file: str, tree: ast.AST) -> Iterator[tuple[int, str, bool]]:
                 base = _absolute(file, module, level)
                 for alias in names:
                     yield node.lineno, f"{base}.{alias.name}", id(node) in inside
+            case _:
+                pass
 
 
 def _absolute(file: str, module: str | None, level: int) -> str:
@@ -218,6 +220,8 @@ def environment(file: str, tree: ast.AST) -> Iterator[Violation]:
                     if alias.name in {"environ", "environb", "getenv"}:
                         said = f"os.{alias.name} is for cli, compose"
                         yield Violation(file, node.lineno, "the environment is read in one place", said)
+            case _:
+                pass
 
 
 def too_long(file: str, tree: ast.AST, source: str) -> Iterator[Violation]:

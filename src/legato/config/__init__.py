@@ -1,0 +1,36 @@
+"""One frozen Config, made once at start: flags over environment over legato.toml over defaults."""
+
+from __future__ import annotations
+
+from legato.config.load import load, locate
+from legato.config.model import (
+    ChatConfig,
+    Config,
+    FormattersConfig,
+    LimitsConfig,
+    ProviderConfig,
+    Row,
+    ScriptConfig,
+    Seal,
+    ServerConfig,
+    StorageConfig,
+    ToolsConfig,
+    Wire,
+)
+
+__all__ = [
+    "ChatConfig",
+    "Config",
+    "FormattersConfig",
+    "LimitsConfig",
+    "ProviderConfig",
+    "Row",
+    "ScriptConfig",
+    "Seal",
+    "ServerConfig",
+    "StorageConfig",
+    "ToolsConfig",
+    "Wire",
+    "load",
+    "locate",
+]

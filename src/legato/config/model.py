@@ -1,0 +1,296 @@
+"""What can be configured. Each value has a unit and a reason; nothing here reads the environment or a file.
+
+Bytes are bytes, times are seconds, and a bound that is met is answered with its name and its number.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Annotated, Literal, NamedTuple, TypeAlias
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+Wire: TypeAlias = Literal["anthropic", "openai_chat"]
+Seal: TypeAlias = Literal["auto", "object", "next", "finish"]
+
+MASK = "********"
+
+
+def _a_base_url(value: str) -> str:
+    url = urlsplit(value)
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        raise ValueError("expected a URL that begins with http:// or https://")
+    if url.username is not None:
+        raise ValueError("expected a URL without user and password: name the key in api_key_env or api_key_file")
+    if url.query or url.fragment:
+        raise ValueError("expected a URL without ? and #: the wire's path is appended to it")
+    return value.rstrip("/")
+
+
+def _an_origin(value: str) -> str:
+    url = urlsplit(value)
+    if not url.scheme or not url.netloc or value != f"{url.scheme}://{url.netloc}" or "*" in value:
+        raise ValueError("expected an exact origin, scheme://host[:port], without a path and without *")
+    return value.lower()
+
+
+def _a_host_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]", value):
+        raise ValueError("expected a host name without scheme, port and *")
+    return value.lower()
+
+
+Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count: TypeAlias = Annotated[int, Field(ge=1)]
+Name: TypeAlias = Annotated[str, Field(min_length=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
+
+
+class ServerConfig(Section):
+    model: Name | None = None
+    """``provider/model`` for turns that name none; left out, the first provider with a key chooses."""
+    host: Name = "127.0.0.1"
+    port: int = Field(default=8420, ge=0, le=65535)
+    """0 takes any free port."""
+    db: Name = Field(default="legato.db", repr=False)  # a URL of a database may hold a password
+    """Path of the database, from the folder the server is started in."""
+    cors_origins: tuple[Annotated[str, AfterValidator(_an_origin)], ...] = ()
+    """Other origins whose pages may ask, exactly as browsers send them."""
+    hosts: tuple[Annotated[str, AfterValidator(_a_host_name)], ...] = ()
+    """Names answered in ``Host`` besides loopback's; any other is 421, against DNS rebinding."""
+    drain: float = Field(default=30, ge=0, allow_inf_nan=False)
+    """Seconds that running turns get to end after a stop was asked for. Orchestrators kill after 30 by default."""
+    insecure_no_auth: bool = False
+    """Bind an address that others can reach although everybody who asks is let in."""
+
+    @property
+    def loopback(self) -> bool:
+        if self.host == "localhost" or self.host.endswith(".localhost"):
+            return True
+        try:
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return False
+
+    @model_validator(mode="after")
+    def _reachable_only_on_purpose(self) -> ServerConfig:
+        if not self.loopback and not (self.insecure_no_auth and self.hosts):
+            raise ValueError(
+                f"server.host is {self.host}, which is not loopback, and nothing asks who comes: that needs "
+                "--insecure-no-auth and the names to answer in server.hosts"
+            )
+        return self
+
+
+class ProviderConfig(Section):
+    """Who serves models, and over which wire."""
+
+    wire: Wire
+    base_url: Annotated[str, AfterValidator(_a_base_url)]
+    """As the vendor writes it: without ``/v1`` on the wire anthropic, with it on openai_chat."""
+    api_key_env: Name | None = None
+    """Name of the variable that holds the key; it goes before ``api_key_file``."""
+    api_key_file: Name | None = None
+    """Path of a file that holds the key alone. Neither of the two: the provider asks for no key."""
+    api_key: Annotated[SecretStr, Field(min_length=1)] | None = None
+    """Found when the configuration is loaded; never in legato.toml."""
+    seal: Seal = "auto"
+    """When a call's arguments are taken to be whole, on the wire openai_chat."""
+    connect_timeout: Seconds = 10
+    """Name, TCP and TLS; past ten seconds nobody is there."""
+    first_event_timeout: Seconds = 300
+    """Until the first event that means something: a model may think for minutes before it says so."""
+    idle_timeout: Seconds = 120
+    """Between two events that mean something; pings do not count."""
+    max_retries: int = Field(default=2, ge=0)
+    """Tries after the first, before anything was visible. The vendors' SDKs have 2 as well."""
+    models: tuple[Name, ...] = ()
+    """Models known to be served, without the provider's name; the first is its default."""
+
+    @property
+    def ready(self) -> bool:
+        """It has its key, or asks for none."""
+        return self.api_key is not None or (self.api_key_env is None and self.api_key_file is None)
+
+    @model_validator(mode="after")
+    def _base_url_fits_its_wire(self) -> ProviderConfig:
+        if self.wire == "anthropic" and self.base_url.endswith("/v1"):
+            raise ValueError(f"base_url is {self.base_url}: the wire anthropic appends /v1/messages, so leave /v1 out")
+        return self
+
+
+class ScriptConfig(Section):
+    enabled: bool | None = None
+    """Whether ``script/…`` models answer; left out, they do while no provider has a key."""
+
+
+class ToolsConfig(Section):
+    default: tuple[Name, ...] = ("*",)
+    """Glob patterns: the tools of a turn that names none."""
+    modules: tuple[Name, ...] = ()
+    """Python files or dotted modules; every ``@tool`` in them is registered."""
+
+
+class LimitsConfig(Section):
+    """Bounds of what comes in and of what is kept in memory. A request may ask for less, never for more."""
+
+    body_bytes: Count = 10_485_760
+    """A request's body, counted while it arrives. 10 MiB: a few photographs in base64."""
+    json_depth: Count = 64
+    """Nested arrays and objects of a body. Tool schemas reach 20; Python's own parsers give up near 1,000."""
+    request_blocks: Count = 100
+    """Blocks of a user turn: vendors take about as many images."""
+    rounds: Count = 50
+    """Requests to the model in a turn. The last one is asked to answer without tools."""
+    seconds: Seconds = 1800
+    """Time of a turn, without the time it waits for people and clients."""
+    wait_timeout: Seconds = 604_800
+    """How long a turn waits for people and clients: a week, so that a holiday does not lose it."""
+    blocks: Count = 2_000
+    """Blocks of a turn. Fifty rounds of a text, a thought and a dozen calls with their results are 1,300."""
+    calls_per_round: Count = 64
+    """Calls of one response; those past it are answered with an error, in the model's order."""
+    parallel_calls: Count = 16
+    """Calls that run at once in a turn; the others wait their turn, which is not counted as tool time."""
+    process_calls: Count = 128
+    """Calls that run at once in the whole server: each may hold a worker thread."""
+    argument_bytes: Count = 1_048_576
+    """Arguments of one call: a file to be written fits, a model that never stops does not."""
+    tool_output_bytes: Count = 16_777_216
+    """Output of one call that is stored; what is past it is cut off, and said to be."""
+    running_turns: Count = 1_000
+    """Turns that run at once. One core carries 650 of 50 deltas a second (P14); most are slower."""
+    readers: Count = 5_000
+    """Open event streams. A reader is one integer here and a file descriptor to the system."""
+    unsaved_bytes: Count = 67_108_864
+    """Events said and not yet stored, of all turns together. Past it no delta is taken and new turns get 503."""
+
+
+class StorageConfig(Section):
+    persist_timeout: Seconds = 5
+    """Deadline of one write."""
+    flush_interval: Seconds = 0.25
+    """How much of open blocks may be missing after a crash (P5)."""
+    synchronous: Literal["normal", "full"] = "full"
+    """SQLite's: ``full`` keeps every commit through a power cut, ``normal`` through a crash of the process only.
+    In groups it is 11 µs a row instead of 10 (measured 2026-11), so the safe one is the default."""
+
+
+class FormattersConfig(Section):
+    modules: tuple[Name, ...] = ()
+    """Python files or dotted modules; every ``@formatter`` in them is registered."""
+    default_bytes: Count = 65_536
+    """What the default formatter lets the model read of a result, head and tail: about 16,000 tokens."""
+
+
+class ChatConfig(Section):
+    system: str = ""
+    """System prompt of chats that have none of their own."""
+
+
+class Row(NamedTuple):
+    """One line of ``legato config``: ``key = shown  # from source``."""
+
+    key: str
+    shown: str
+    source: str
+
+
+def _provider(wire: Wire, base_url: str, api_key_env: str, model: str) -> ProviderConfig:
+    return ProviderConfig(wire=wire, base_url=base_url, api_key_env=api_key_env, models=(model,))
+
+
+# There without being configured, in the order in which they become the default. Each names a model that calls tools
+# well and that a first try can afford.
+BUILTIN: Mapping[str, ProviderConfig] = MappingProxyType(
+    {
+        "anthropic": _provider("anthropic", "https://api.anthropic.com", "ANTHROPIC_API_KEY", "claude-sonnet-4-5"),
+        "openai": _provider("openai_chat", "https://api.openai.com/v1", "OPENAI_API_KEY", "gpt-5"),
+        "openrouter": _provider(
+            "openai_chat", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", "anthropic/claude-sonnet-4.5"
+        ),
+    }
+)
+
+SCRIPT = "script"
+SCRIPT_MODEL = "script/demo"
+
+
+class Config(Section):
+    """Everything the server was told. ``sources`` says of each key that is not a default where it came from."""
+
+    server: ServerConfig = ServerConfig()
+    providers: dict[str, ProviderConfig] = Field(default_factory=lambda: dict(BUILTIN))
+    script: ScriptConfig = ScriptConfig()
+    tools: ToolsConfig = ToolsConfig()
+    limits: LimitsConfig = LimitsConfig()
+    storage: StorageConfig = StorageConfig()
+    formatters: FormattersConfig = FormattersConfig()
+    chat: ChatConfig = ChatConfig()
+    notices: tuple[str, ...] = ()
+    """What was found and cannot be used: said at start."""
+    sources: dict[str, str] = Field(default_factory=dict, repr=False)
+
+    @property
+    def script_enabled(self) -> bool:
+        if self.script.enabled is not None:
+            return self.script.enabled
+        return all(provider.api_key is None for provider in self.providers.values())
+
+    @property
+    def default_model(self) -> str | None:
+        """None where a request must name its model: no provider is ready to choose one, and the script is off."""
+        if self.server.model is not None:
+            return self.server.model
+        with_models = {name: provider for name, provider in self.providers.items() if provider.models}
+        for name, provider in with_models.items():
+            if provider.api_key is not None:
+                return f"{name}/{provider.models[0]}"
+        for name, provider in with_models.items():
+            if provider.ready:
+                return f"{name}/{provider.models[0]}"
+        return SCRIPT_MODEL if self.script_enabled else None
+
+    def rows(self) -> list[Row]:
+        """Each value, and where it came from, with secrets masked."""
+        return list(self._rows())
+
+    def _rows(self) -> Iterator[Row]:
+        for section, fields in (("server", self.server), *((f"providers.{n}", p) for n, p in self.providers.items())):
+            yield from self._section(section, fields)
+        yield from self._section(f"providers.{SCRIPT}", self.script)
+        for name in ("tools", "limits", "storage", "formatters", "chat"):
+            yield from self._section(name, getattr(self, name))
+        # Keys that were found and that no wire can use yet.
+        for key, source in self.sources.items():
+            if key.startswith("unused."):
+                yield Row(key.removeprefix("unused."), json.dumps(MASK), source)
+
+    def _section(self, section: str, fields: Section) -> Iterator[Row]:
+        for name, value in fields:
+            key = f"{section}.{name}"
+            yield Row(key, shown(value), self.sources.get(key, "default"))
+
+
+def shown(value: object) -> str:
+    """A value as legato.toml would write it, without its secret."""
+    if value is None:
+        return "(not set)"
+    if isinstance(value, SecretStr):
+        return json.dumps(MASK)
+    if isinstance(value, str):
+        return json.dumps(unsecret(value), ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def unsecret(text: str) -> str:
+    """A text in which the passwords of URLs are masked."""
+    return re.sub(r"(?<=://)([^/@:\s]*):[^/\s]*@", rf"\1:{MASK}@", text)
