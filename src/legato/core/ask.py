@@ -31,8 +31,9 @@ class SentThinking(BaseSent, frozen=True, kw_only=True, tag="thinking"):
 
 
 class SentToolUse(BaseSent, frozen=True, kw_only=True, tag="tool_use"):
-    """``call_id`` is unique over all turns. A wire gives its vendor back the vendor's own id, ``provider_data[wire]["id"]``,
-    where that is usable and not yet taken by another call of the request, else ``call_id``."""
+    """``call_id`` is unique over all turns. A wire gives its vendor back the vendor's own id,
+    ``provider_data[wire]["id"]``, where that is usable and not yet taken by another call of the request, else
+    ``call_id``."""
 
     call_id: str
     tool_name: str
@@ -41,7 +42,7 @@ class SentToolUse(BaseSent, frozen=True, kw_only=True, tag="tool_use"):
 
 
 class SentToolResult(BaseSent, frozen=True, kw_only=True, tag="tool_result"):
-    """``text`` is what the formatter made of the result. Of a provider's own result ``output`` is sent, not ``text``."""
+    """``text`` is what the formatter made of the result. Of a provider's own result ``output`` is sent instead."""
 
     call_id: str
     tool_name: str
@@ -118,9 +119,9 @@ class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """One request to a model.
 
-    ``model`` is the provider's own name for it. ``params.tool_choice`` already is this round's. ``data`` holds the bytes of images and files by
-    their sha256. ``said`` is the new user turn as it was posted, ``round`` counts from 1: the script provider plays by
-    them; the wires do not look at them.
+    ``model`` is the provider's own name for it. ``params.tool_choice`` already is this round's. ``data`` holds the
+    bytes of images and files by their sha256. ``said`` is the new user turn as it was posted, ``round`` counts from 1:
+    the script provider plays by them; the wires do not look at them.
     """
 
     model: str

@@ -24,7 +24,7 @@ Outcome: TypeAlias = Literal["ok", "error", "timeout", "cancelled", "denied", "u
 
 
 class Citation(msgspec.Struct, frozen=True, kw_only=True):
-    """A source of a text block; ``start`` and ``end`` are character offsets into its text, null if the vendor gave none."""
+    """A source of a text block; ``start`` and ``end`` are character offsets into its text, null if not given."""
 
     url: str | None
     title: str | None
@@ -40,7 +40,7 @@ class CallError(msgspec.Struct, frozen=True):
 
 
 class BaseBlock(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    """``length`` is the UTF-8 bytes of ``text`` and ``sha256`` their hash in hex; both are set once the block is closed."""
+    """``length`` is the UTF-8 bytes of ``text``, ``sha256`` their hash in hex; set once it is closed."""
 
     index: int
     round: int
@@ -56,14 +56,14 @@ class TextBlock(BaseBlock, frozen=True, kw_only=True, tag="text"):
 
 
 class ThinkingBlock(BaseBlock, frozen=True, kw_only=True, tag="thinking"):
-    """A signature belongs to the wire that ``provider_data`` names. ``redacted``: the words are in ``provider_data`` only."""
+    """A signature belongs to the wire that ``provider_data`` names. ``redacted``: the words are only there."""
 
     signature: str | UnsetType = UNSET
     redacted: bool | UnsetType = UNSET
 
 
 class ToolUseBlock(BaseBlock, frozen=True, kw_only=True, tag="tool_use"):
-    """``text`` is the raw JSON of the arguments; ``input`` the object, null until whole and where ``text`` is no object."""
+    """``text`` is the raw JSON of the arguments; ``input`` the object, null until whole or where it is none."""
 
     call_id: str
     tool_name: str

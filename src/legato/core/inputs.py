@@ -117,9 +117,16 @@ class TimeUp(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["soft", "hard"]
 
 
+class Noted(msgspec.Struct, frozen=True, kw_only=True):
+    """Something degraded and readers must know (P13): said once for each code and message."""
+
+    code: str
+    message: str
+
+
 ProviderInput: TypeAlias = (
     BlockOpened | Delta | BlockClosed | CallPoisoned | UsageReported | ResponseEnded | ResponseFailed
 )
 """What a decoder may say."""
 
-Input: TypeAlias = ProviderInput | IntentStored | ToolEmitted | ToolFinished | CancelRequested | TimeUp
+Input: TypeAlias = ProviderInput | IntentStored | ToolEmitted | ToolFinished | CancelRequested | TimeUp | Noted

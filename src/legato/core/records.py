@@ -48,7 +48,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a turn was asked with, kept beside it. ``tools`` are the names it may call, resolved when it was accepted."""
+    """What a turn was asked with, kept beside it. ``tools`` are the names it may call, settled when it was accepted."""
 
     params: Params = Params()
     system: str | None = None
@@ -60,8 +60,8 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
 class TurnRow(msgspec.Struct, frozen=True, kw_only=True):
     """One turn without its blocks.
 
-    ``fingerprint`` is the hash of the request that made it, for repeats. ``depth`` counts from 1 at the root. ``owner`` (a process's own id), ``epoch`` and
-    ``lease_until`` say who may write it; ``last_seq`` is the last stored event's.
+    ``fingerprint`` is the hash of the request that made it, for repeats. ``depth`` counts from 1 at the root. ``owner``
+    (a process's own id), ``epoch`` and ``lease_until`` say who may write it; ``last_seq`` is the last stored event's.
     """
 
     id: str
@@ -193,7 +193,8 @@ class StoredTurn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NewTurns(msgspec.Struct, frozen=True, kw_only=True):
-    """What an accepted POST stores, in one transaction: perhaps a chat, perhaps a user turn with its log, the assistant's turn."""
+    """What an accepted POST stores, in one transaction: perhaps a chat, perhaps a user turn with its log and data, and
+    the assistant's turn."""
 
     owner: str
     assistant: TurnRow

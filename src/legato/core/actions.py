@@ -1,0 +1,58 @@
+"""What the machine wants done.
+
+An event among the actions means: record it, and say it (``turn_end`` only once it is stored).
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from legato.core.blocks import Json
+from legato.core.events import Event
+from legato.core.records import Intent
+
+
+class CallModel(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask the model, once everything up to seq ``after_seq`` is stored (0: wait for nothing).
+
+    ``last``: no tools this time, the answer must come now. ``retry`` counts the failures in a row before this request
+    (0: none): wait as long as the retry rules say, at least ``retry_after`` seconds where the vendor asked for that.
+    """
+
+    round: int
+    attempt: int
+    last: bool
+    after_seq: int
+    retry: int = 0
+    retry_after: float | None = None
+
+
+class StopModel(msgspec.Struct, frozen=True):
+    """Drop the request that runs; nothing of it is wanted any more."""
+
+
+class StoreIntent(msgspec.Struct, frozen=True):
+    """Store it, and all events before it; then say ``IntentStored``."""
+
+    intent: Intent
+
+
+class StartTool(msgspec.Struct, frozen=True, kw_only=True):
+    """Run it; then say ``ToolFinished``, whatever happens."""
+
+    call_id: str
+    round: int
+    tool_name: str
+    input: dict[str, Json]
+    idempotency_key: str
+
+
+class CancelTool(msgspec.Struct, frozen=True, kw_only=True):
+    """Tell it to stop; its ``ToolFinished`` comes within the grace."""
+
+    call_id: str
+
+
+Action: TypeAlias = Event | CallModel | StopModel | StoreIntent | StartTool | CancelTool

@@ -1,0 +1,57 @@
+"""A call's arguments: parsed strictly, once, and never repaired (TOOLS 1)."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from legato.core.blocks import Json
+
+_canonical = msgspec.json.Encoder(order="deterministic")
+
+
+class NotAnObject(Exception):
+    """``args[0]`` says what is wrong, in words for the model."""
+
+
+def parse(text: str) -> dict[str, Json]:
+    """The object that ``text`` is. No bytes at all mean ``{}``. Raises ``NotAnObject``."""
+    if not text:
+        return {}
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise NotAnObject(f"the arguments are not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise NotAnObject(f"the arguments must be a JSON object, not {_kind(value)}")
+    return value
+
+
+def canonical_sha256(value: Json) -> str:
+    """Hex hash over the JSON with sorted keys and no white space."""
+    return hashlib.sha256(_canonical.encode(value)).hexdigest()
+
+
+def idempotency_key(*, turn_id: str, round: int, ordinal: int, tool_name: str, input: dict[str, Json]) -> str:
+    """Stable over retries and restarts: ``ordinal`` is the call's place among the calls of its response (TOOLS 4)."""
+    return canonical_sha256([turn_id, round, ordinal, tool_name, input])
+
+
+def call_id(*, turn_id: str, round: int, attempt: int, index: int) -> str:
+    """Ours, unique over all turns, in a charset and length that every wire takes (OpenAI: at most 40 characters)."""
+    return "call_" + canonical_sha256([turn_id, round, attempt, index])[:24]
+
+
+def _kind(value: Json) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string"
+        case _:
+            return "an array"

@@ -1,0 +1,223 @@
+"""History of blocks -> what the model is sent (DESIGN 5, "What the model is sent").
+
+What is sent only grows: the messages of a request begin with those of the request before it. So everything here is a
+function of stored rows and looks only backwards. Committed and adopted rounds count, others never did. Results are
+read as their ``Reading`` says, which was stored before they were first sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from msgspec import UNSET, UnsetType
+
+from legato.core import ask
+from legato.core.blocks import (
+    Block,
+    FileBlock,
+    ImageBlock,
+    OpaqueBlock,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+)
+from legato.core.records import Reading, RoundRecord, StoredTurn
+
+NO_RESULT = "no result is known for this call"
+
+
+def messages(history: Sequence[StoredTurn]) -> tuple[ask.Message, ...]:
+    """``history`` is a branch, oldest first; its last turn may still run (its open blocks left out).
+
+    Every ``tool_result`` of ours that ``unread`` names must have its reading by now; one that has none is sent as
+    ``NO_RESULT``.
+    """
+    said = _Messages()
+    for place, turn in enumerate(history):
+        if turn.row.role == "user":
+            following = history[place + 1] if place + 1 < len(history) else None
+            said.user(_system_of(following))
+            for block in turn.blocks:
+                said.add("user", _said_by_user(block))
+        else:
+            _add_assistant(said, turn)
+    return said.whole()
+
+
+def unread(history: Sequence[StoredTurn]) -> list[tuple[StoredTurn, ToolResultBlock]]:
+    """The results that will be sent and have no reading yet, in order."""
+    return [
+        (turn, block)
+        for turn in history
+        for block in turn.blocks
+        if isinstance(block, ToolResultBlock)
+        and block.origin != "provider"
+        and block.state != "open"
+        and block.call_id not in turn.readings
+    ]
+
+
+class _Messages:
+    """Neighbours of one role are one message."""
+
+    def __init__(self) -> None:
+        self._messages: list[tuple[Literal["user", "assistant"], list[ask.SentBlock]]] = []
+
+    def add(self, role: Literal["user", "assistant"], block: ask.SentBlock | None) -> None:
+        if block is None:
+            return
+        if not self._messages or self._messages[-1][0] != role:
+            self._messages.append((role, []))
+        self._messages[-1][1].append(block)
+
+    def user(self, text: str | None) -> None:
+        if text and text.strip():
+            self.add("user", ask.SentText(text=text))
+
+    def whole(self) -> tuple[ask.Message, ...]:
+        return tuple(ask.Message(role, tuple(blocks)) for role, blocks in self._messages)
+
+
+def _system_of(turn: StoredTurn | None) -> str | None:
+    """A turn's own ``system`` stands in front of the user's text that it answers."""
+    return None if turn is None or turn.row.request is None else turn.row.request.system
+
+
+def _said_by_user(block: Block) -> ask.SentBlock | None:
+    match block:
+        case TextBlock():
+            return ask.SentText(text=block.text) if block.text.strip() else None
+        case ImageBlock():
+            return ask.SentImage(media_type=block.media_type, url=block.url, sha256=block.sha256)
+        case FileBlock():
+            return ask.SentFile(name=block.name, media_type=block.media_type, url=block.url, sha256=block.sha256)
+        case _:
+            return None
+
+
+def _add_assistant(said: _Messages, turn: StoredTurn) -> None:
+    results = {
+        block.call_id: block
+        for block in turn.blocks
+        if isinstance(block, ToolResultBlock) and block.origin != "provider"
+    }
+    answered = {
+        block.call_id for block in turn.blocks if isinstance(block, ToolResultBlock) and block.origin == "provider"
+    }
+    pending: list[ToolUseBlock] = []
+    for record in turn.rounds:
+        for notice in record.notices if record.attempt == _first_attempt(turn, record) else ():
+            said.user(notice)
+        if record.commitment not in ("committed", "adopted"):
+            continue
+        kept = _kept(turn.blocks, record)
+        for block in kept:
+            said.add("assistant", _said_by_model(block, record, answered))
+        pending += [block for block in kept if isinstance(block, ToolUseBlock) and _is_sent(block)]
+        if record.stop_reason != "pause":
+            for call in pending:
+                said.add("user", _result(call, results.get(call.call_id), turn.readings))
+            pending = []
+    for call in pending:
+        said.add("user", _result(call, results.get(call.call_id), turn.readings))
+
+
+def _first_attempt(turn: StoredTurn, record: RoundRecord) -> int:
+    """A round is told its notices once, however often it is asked."""
+    return min(other.attempt for other in turn.rounds if other.round == record.round)
+
+
+def _kept(blocks: Sequence[Block], record: RoundRecord) -> list[Block]:
+    """The model's blocks of a round that count, without the thinking after the last text or call."""
+    kept = [
+        block
+        for block in blocks
+        if block.round == record.round
+        and block.state != "open"
+        and not (isinstance(block, ToolResultBlock) and block.origin != "provider")
+        and (record.kept_to is None or block.index <= record.kept_to)
+    ]
+    if record.stop_reason != "pause":
+        while kept and isinstance(kept[-1], ThinkingBlock):
+            kept.pop()
+    return kept
+
+
+def _is_sent(call: ToolUseBlock) -> bool:
+    return call.state == "complete" and call.origin != "provider"
+
+
+def _said_by_model(block: Block, record: RoundRecord, answered: set[str]) -> ask.SentBlock | None:
+    match block:
+        case TextBlock():
+            text = block.text.rstrip() if block.state == "partial" else block.text
+            return ask.SentText(text=text, provider_data=block.provider_data) if text.strip() else None
+        case ThinkingBlock():
+            return _thinking(block)
+        case ToolUseBlock():
+            if block.state != "complete":
+                return None
+            if block.origin == "provider" and block.call_id not in answered and record.stop_reason != "pause":
+                return None
+            return ask.SentToolUse(
+                call_id=block.call_id,
+                tool_name=block.tool_name,
+                input=block.input or {},
+                origin=block.origin,
+                provider_data=block.provider_data,
+            )
+        case ToolResultBlock():
+            return _provider_result(block)
+        case ImageBlock():
+            return ask.SentImage(media_type=block.media_type, url=block.url, sha256=block.sha256)
+        case FileBlock():
+            return ask.SentFile(name=block.name, media_type=block.media_type, url=block.url, sha256=block.sha256)
+        case OpaqueBlock():
+            return ask.SentOpaque(provider_data=block.provider_data)
+
+
+def _thinking(block: ThinkingBlock) -> ask.SentThinking | None:
+    """Only what its provider signed or sealed goes back, whole and as it was (hazard 13)."""
+    signed = block.signature is not UNSET or block.redacted is not UNSET or block.provider_data is not UNSET
+    if block.state != "complete" or not signed:
+        return None
+    return ask.SentThinking(
+        text=block.text, signature=block.signature, redacted=block.redacted, provider_data=block.provider_data
+    )
+
+
+def _provider_result(block: ToolResultBlock) -> ask.SentToolResult | None:
+    if block.state != "complete":
+        return None
+    return ask.SentToolResult(
+        call_id=block.call_id,
+        tool_name=block.tool_name,
+        text="",
+        is_error=block.outcome != "ok",
+        origin="provider",
+        output=block.output,
+        provider_data=block.provider_data,
+    )
+
+
+def _result(call: ToolUseBlock, result: ToolResultBlock | None, readings: Mapping[str, Reading]) -> ask.SentToolResult:
+    reading = readings.get(call.call_id)
+    return ask.SentToolResult(
+        call_id=call.call_id,
+        tool_name=call.tool_name,
+        text=NO_RESULT if reading is None else reading.text,
+        is_error=result is None or result.outcome != "ok",
+        origin=call.origin,
+    )
+
+
+def data_needed(sent: Sequence[ask.Message]) -> set[str]:
+    """The hashes of the images and files that the messages carry."""
+    return {
+        block.sha256
+        for message in sent
+        for block in message.blocks
+        if isinstance(block, ask.SentImage | ask.SentFile) and not isinstance(block.sha256, UnsetType)
+    }

@@ -1,0 +1,202 @@
+"""One response of the model, while it is read: its blocks get their index, their text, their end.
+
+One object for each request; what came for an earlier one finds nobody.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from legato.core import arguments
+from legato.core import events as e
+from legato.core import inputs as i
+from legato.core.blocks import CallError, Json, Outcome
+from legato.core.scribe import Scribe
+from legato.core.text import clean
+from legato.core.usage import UNKNOWN, Usage
+
+
+class SealedCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A ``tool_use`` of ours that is whole. ``problem`` says why its arguments are no object."""
+
+    key: int
+    call_id: str
+    index: int
+    tool_name: str
+    input: dict[str, Json] | None
+    problem: CallError | None
+
+
+class _Block:
+    __slots__ = ("argument_bytes", "call_id", "index", "is_call", "opened")
+
+    def __init__(self, opened: i.BlockOpened, index: int, call_id: str) -> None:
+        self.opened = opened
+        self.index = index
+        self.call_id = call_id
+        self.is_call = opened.block_type == "tool_use"
+        self.argument_bytes = 0
+
+
+class Response:
+    """``call_ids`` pairs the ids of a provider's own calls with ours; it outlives the response, since a result may come
+    in the response after a pause."""
+
+    def __init__(
+        self,
+        scribe: Scribe,
+        *,
+        turn_id: str,
+        round: int,
+        attempt: int,
+        argument_limit: int,
+        provider_calls: dict[str, str],
+    ) -> None:
+        self.round = round
+        self.attempt = attempt
+        self.usage: Usage = UNKNOWN
+        self._scribe = scribe
+        self._turn_id = turn_id
+        self._argument_limit = argument_limit
+        self._provider_calls = provider_calls
+        self._blocks: dict[int, _Block] = {}
+        self.last_index = -1
+        """The highest index of its blocks; -1 while none has been said."""
+
+    @property
+    def began(self) -> bool:
+        return self.last_index >= 0
+
+    def open(self, opened: i.BlockOpened) -> None:
+        scribe = self._scribe
+        index = self.last_index = scribe.take_index()
+        call_id = self._call_id(opened, index)
+        block = _Block(opened, index, call_id)
+        if opened.key in self._blocks:
+            self._stop_partial(self._blocks[opened.key])
+        self._blocks[opened.key] = block
+        of_call = opened.block_type in ("tool_use", "tool_result")
+        scribe.say(
+            e.BlockStart(
+                seq=scribe.next_seq(),
+                index=block.index,
+                round=self.round,
+                block_type=opened.block_type,
+                call_id=call_id if of_call else UNSET,
+                tool_name=opened.tool_name if of_call else UNSET,
+                origin=opened.origin if of_call else UNSET,
+            )
+        )
+
+    def grow(self, delta: i.Delta) -> None:
+        block = self._blocks.get(delta.key)
+        if block is None:
+            return
+        text = delta.text
+        if not text.isascii() or "\0" in text:
+            text = clean(text)
+        if not text:
+            return
+        if block.is_call:
+            block.argument_bytes += len(text)
+            if block.argument_bytes > self._argument_limit:
+                return
+        scribe = self._scribe
+        scribe.say(e.BlockDelta(seq=scribe.next_seq(), index=block.index, text=text))
+
+    def close(self, closed: i.BlockClosed) -> SealedCall | None:
+        """The sealed call, if the block is one that is ours to run."""
+        block = self._blocks.get(closed.key)
+        if block is None or block.index not in self._scribe.turn.open:
+            return None
+        if block.is_call:
+            return self._close_call(block, closed)
+        self._close_other(block, closed)
+        return None
+
+    def close_partial(self) -> None:
+        """What is still open stops as ``partial``."""
+        for block in self._blocks.values():
+            self._stop_partial(block)
+
+    def _stop_partial(self, block: _Block) -> None:
+        scribe = self._scribe
+        if block.index in scribe.turn.open:
+            length, sha256 = scribe.measured(block.index)
+            scribe.say(
+                e.BlockStop(seq=scribe.next_seq(), index=block.index, state="partial", length=length, sha256=sha256)
+            )
+
+    def _close_other(self, block: _Block, closed: i.BlockClosed) -> None:
+        outcome: Outcome | UnsetType = UNSET
+        if block.opened.block_type == "tool_result":
+            outcome = "ok" if isinstance(closed.error, UnsetType) else "error"
+        scribe = self._scribe
+        length, sha256 = scribe.measured(block.index)
+        scribe.say(
+            e.BlockStop(
+                seq=scribe.next_seq(),
+                index=block.index,
+                state="complete",
+                length=length,
+                sha256=sha256,
+                citations=closed.citations,
+                signature=closed.signature,
+                redacted=closed.redacted,
+                outcome=outcome,
+                output=closed.output,
+                error=closed.error,
+                media_type=closed.media_type,
+                url=closed.url,
+                provider_data=closed.provider_data,
+            )
+        )
+
+    def _close_call(self, block: _Block, closed: i.BlockClosed) -> SealedCall | None:
+        scribe = self._scribe
+        text = scribe.turn.open[block.index].text
+        whole, problem = self._arguments(block, text)
+        length, sha256 = scribe.measured(block.index)
+        scribe.say(
+            e.BlockStop(
+                seq=scribe.next_seq(),
+                index=block.index,
+                state="complete",
+                length=length,
+                sha256=sha256,
+                input=whole,
+                provider_data=closed.provider_data,
+            )
+        )
+        if block.opened.origin == "provider":
+            return None
+        name = block.opened.tool_name
+        return SealedCall(
+            key=closed.key,
+            call_id=block.call_id,
+            index=block.index,
+            tool_name="" if isinstance(name, UnsetType) else name,
+            input=whole,
+            problem=problem,
+        )
+
+    def _arguments(self, block: _Block, text: str) -> tuple[dict[str, Json] | None, CallError | None]:
+        if block.argument_bytes > self._argument_limit:
+            message = f"the arguments have {block.argument_bytes} characters, limit is {self._argument_limit}"
+            return None, CallError("arguments_too_large", message)
+        if not text and not isinstance(block.opened.input, UnsetType):
+            return block.opened.input, None
+        try:
+            return arguments.parse(text), None
+        except arguments.NotAnObject as error:
+            return None, CallError("bad_json", str(error))
+
+    def _call_id(self, opened: i.BlockOpened, index: int) -> str:
+        known = self._provider_calls.get(opened.provider_call_id)
+        if opened.block_type == "tool_result" and known is not None:
+            return known
+        ours = arguments.call_id(turn_id=self._turn_id, round=self.round, attempt=self.attempt, index=index)
+        if opened.block_type == "tool_use" and opened.origin == "provider" and opened.provider_call_id:
+            self._provider_calls[opened.provider_call_id] = ours
+        return ours

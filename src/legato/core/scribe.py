@@ -1,0 +1,53 @@
+"""Gives events and blocks their numbers, folds what it says into the turn, and keeps the list of what is to be done.
+
+The one place where ``seq`` and ``index`` are given (hazard 5): the parts of the machine share one scribe.
+"""
+
+from __future__ import annotations
+
+from legato.core import actions as a
+from legato.core import events as e
+from legato.core.fold import Turn
+from legato.core.text import measure
+
+CLOSING_EVENTS = 10_000
+"""Numbers of an epoch kept free for ending the turn in good order once the others are used up."""
+
+
+class Scribe:
+    """``turn`` is the fold of everything said so far."""
+
+    def __init__(self, *, epoch: int) -> None:
+        self.turn = Turn()
+        self.seq = epoch * e.EPOCH_SIZE
+        self.full_at = self.seq + e.EPOCH_SIZE - CLOSING_EVENTS
+        self.next_index = 0
+        self.actions: list[a.Action] = []
+
+    def is_full(self) -> bool:
+        """Only the closing events are left."""
+        return self.seq >= self.full_at
+
+    def next_seq(self) -> int:
+        self.seq += 1
+        return self.seq
+
+    def take_index(self) -> int:
+        index = self.next_index
+        self.next_index += 1
+        return index
+
+    def say(self, event: e.Event) -> None:
+        """``event`` carries ``next_seq()``."""
+        self.turn.apply(event)
+        self.actions.append(event)
+
+    def note(self, code: str, message: str) -> None:
+        self.say(e.Notice(seq=self.next_seq(), code=code, message=message))
+
+    def do(self, action: a.Action) -> None:
+        self.actions.append(action)
+
+    def measured(self, index: int) -> tuple[int, str]:
+        """``length`` and ``sha256`` of an open block's text."""
+        return measure(self.turn.open[index].text)

@@ -1,0 +1,431 @@
+"""The turn machine: inputs in, actions out. Everything that decides what a turn does next lives here.
+
+It is synchronous, knows no clock and no I/O, and never raises for what the outside did: an input that comes too late
+is ignored. ``receive`` decides, ``take`` hands over what is to be done, in order. Replay is the same machine fed the
+same inputs.
+
+::
+
+    new ──start──▶ answering ──the response ended, or died with a sealed call──▶ settling ──all answered──▶ answering
+                       │                                                          │
+                       └───── cancel, limit, refusal, failure ──▶ settling ───────┴──▶ ended
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, TypeAlias, assert_never
+
+import msgspec
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from legato.core import actions as a
+from legato.core import events as e
+from legato.core import inputs as i
+from legato.core.calls import Calls
+from legato.core.fold import Turn
+from legato.core.response import Response
+from legato.core.schedule import ToolRule
+from legato.core.scribe import Scribe
+from legato.core.usage import total
+
+SOFT_END = (
+    "Only one more round of tool calls is possible after this one. "
+    "Begin to answer with what you have, and call further tools only if the answer cannot do without."
+)
+HARD_END = "No more tool calls are possible. Answer now, with what you have."
+
+_Phase: TypeAlias = Literal["new", "answering", "settling", "ended"]
+
+
+class TurnLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of one turn (P12). ``retries``: how often a response that died before its first block is asked again."""
+
+    rounds: int = 10
+    calls_per_round: int = 128
+    parallel_calls: int = 16
+    blocks: int = 2_000
+    argument_bytes: int = 1_048_576
+    retries: int = 2
+
+
+class TurnPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What is settled before the turn begins. ``tools`` are those this turn may call."""
+
+    turn_id: str
+    chat_id: str
+    prev_turn_id: str | None
+    created_at: str
+    model: str
+    provider: str
+    tools: Mapping[str, ToolRule] = {}
+    limits: TurnLimits = TurnLimits()
+
+
+class _Ending(msgspec.Struct, frozen=True):
+    """How the turn will end once every call is answered."""
+
+    status: e.TurnStatus
+    stop_reason: e.TurnStopReason
+    error: e.ErrorInfo | None = None
+
+
+class TurnMachine:
+    def __init__(self, plan: TurnPlan, *, epoch: int = 0) -> None:
+        self.plan = plan
+        self._scribe = Scribe(epoch=epoch)
+        self._calls = Calls(
+            self._scribe,
+            turn_id=plan.turn_id,
+            tools=plan.tools,
+            per_round=plan.limits.calls_per_round,
+            parallel=plan.limits.parallel_calls,
+        )
+        self._provider_calls: dict[str, str] = {}
+        self._response = self._new_response(0, 0)
+        self._phase: _Phase = "new"
+        self._ending: _Ending | None = None
+        self._last_round = False
+        self._time_is_short = False
+        self._failures = 0
+        self._retry_after: float | None = None
+        self._unreported = False
+        self._noted: set[tuple[str, str]] = set()
+
+    @property
+    def turn(self) -> Turn:
+        """The fold of everything said so far."""
+        return self._scribe.turn
+
+    @property
+    def ended(self) -> bool:
+        return self._phase == "ended"
+
+    @property
+    def corrections(self) -> dict[str, str]:
+        return self._calls.corrections
+
+    def start(self) -> None:
+        plan = self.plan
+        self._scribe.say(
+            e.TurnStart(
+                seq=self._scribe.next_seq(),
+                turn_id=plan.turn_id,
+                chat_id=plan.chat_id,
+                prev_turn_id=plan.prev_turn_id,
+                created_at=plan.created_at,
+            )
+        )
+        self._ask()
+
+    def receive(self, input: i.Input) -> None:
+        match input:
+            case i.Delta():  # first, since nearly every input is one
+                self._delta(input)
+            case i.BlockOpened():
+                self._block_opened(input)
+            case i.BlockClosed():
+                self._block_closed(input)
+            case i.CallPoisoned():
+                self._call_poisoned(input)
+            case i.UsageReported():
+                self._usage_reported(input)
+            case i.ResponseEnded():
+                self._response_ended(input)
+            case i.ResponseFailed():
+                self._response_failed(input)
+            case i.IntentStored():
+                self._calls.intent_stored(input.call_id)
+            case i.ToolEmitted():
+                self._tool_emitted(input)
+            case i.ToolFinished():
+                self._tool_finished(input)
+            case i.CancelRequested():
+                self._halt(_Ending("cancelled", "cancelled"), "cancelled: the turn was cancelled")
+            case i.TimeUp():
+                self._time_up(input)
+            case i.Noted():
+                self._noted_once(input)
+            case _:
+                assert_never(input)
+
+    def take(self) -> list[a.Action]:
+        """What is to be done, in order; it is handed over once."""
+        taken, self._scribe.actions = self._scribe.actions, []
+        return taken
+
+    # The response
+
+    def _delta(self, delta: i.Delta) -> None:
+        if self._phase == "answering":
+            self._response.grow(delta)
+            if self._scribe.is_full():
+                self._out_of_events()
+
+    def _block_opened(self, opened: i.BlockOpened) -> None:
+        if self._phase != "answering":
+            return
+        if self._scribe.next_index >= self.plan.limits.blocks:
+            self._out_of_blocks()
+        else:
+            self._failures = 0
+            self._response.open(opened)
+
+    def _block_closed(self, closed: i.BlockClosed) -> None:
+        if self._phase != "answering":
+            return
+        sealed = self._response.close(closed)
+        if sealed is not None:
+            self._unreported = True
+            self._calls.seal(self._response, sealed, last_round=self._last_round)
+            self._calls.start_ready()
+
+    def _call_poisoned(self, poisoned: i.CallPoisoned) -> None:
+        if self._phase == "answering":
+            self._calls.poison(self._response, poisoned.key, poisoned.message)
+            self._calls.start_ready()
+
+    def _usage_reported(self, report: i.UsageReported) -> None:
+        if self._phase == "answering":
+            self._response.usage = report.usage
+
+    def _response_ended(self, ended: i.ResponseEnded) -> None:
+        if self._phase != "answering":
+            return
+        self._failures = 0
+        self._response.close_partial()
+        match ended.stop_reason:
+            case "end" | "calls":
+                self._stop_round("committed", ended.stop_reason, ended.provider_reason)
+                self._calls.commit()
+            case "pause":
+                self._stop_round("committed", "pause", ended.provider_reason)
+                if not self._out_of_rounds:
+                    # The calls of a paused response stay as they are: those that run go on, those held stay held.
+                    self._ask()
+                    return
+            case "length" | "other":
+                self._cut_off(ended.stop_reason, ended.provider_reason)
+            case "refusal":
+                self._stop_round("orphaned", "refusal", ended.provider_reason)
+                self._ending = _Ending("complete", "refusal")
+                self._calls.cancel("not executed: the reply was refused")
+        self._settle()
+
+    def _cut_off(self, stop_reason: Literal["length", "other"], provider_reason: str | None) -> None:
+        if stop_reason == "other":
+            self._scribe.note("provider_stop", f"the provider stopped with {provider_reason!r}; taken as cut off")
+        self._stop_round("committed", stop_reason, provider_reason)
+        if not self._unreported:
+            self._ending = _Ending("complete", stop_reason)
+        self._calls.answer_held("not executed: the reply was cut off")
+
+    def _response_failed(self, failed: i.ResponseFailed) -> None:
+        if self._phase != "answering":
+            return
+        self._retry_after = failed.retry_after
+        if not self._response.began:
+            self._try_again(failed.error)
+            return
+        self._response.close_partial()
+        sealed = self._calls.of(self._response)
+        if sealed:
+            self._failures += 1
+            self._scribe.note("provider_failed", f"the reply was interrupted ({failed.error.message}); its calls stand")
+            self._stop_round("adopted", "other", failed.error.code, kept_to=max(call.index for call in sealed))
+            self._calls.answer_held("not executed: the reply was interrupted")
+        else:
+            self._adopt_what_was_said(failed.error.code)
+            self._ending = _Ending("error", "error", failed.error)
+            self._calls.answer_held("not executed: the reply was interrupted")
+        self._settle()
+
+    def _try_again(self, error: e.ErrorInfo) -> None:
+        """Nothing of the response was seen, so asking again repeats nothing (hazard 21)."""
+        self._stop_round("orphaned", "other", error.code)
+        if error.retryable and self._response.attempt <= self.plan.limits.retries:
+            self._failures += 1
+            self._scribe.note("provider_retry", f"{error.message}; asking again")
+            self._request(self._response.round, self._response.attempt + 1)
+            self._call_model(after_seq=0)
+        else:
+            self._ending = _Ending("error", "error", error)
+            self._calls.answer_held("not executed: the turn ended in an error")
+            self._settle()
+
+    def _adopt_what_was_said(self, provider_reason: str | None) -> None:
+        """The response dies, and what it said so far stays in the history; of nothing, nothing stays."""
+        if self._response.began:
+            self._stop_round("adopted", "other", provider_reason, kept_to=self._response.last_index)
+        else:
+            self._stop_round("orphaned", "other", provider_reason)
+
+    def _stop_round(
+        self,
+        commitment: e.Commitment,
+        stop_reason: e.StopReason,
+        provider_reason: str | None,
+        *,
+        kept_to: int | None = None,
+    ) -> None:
+        response = self._response
+        usage = response.usage
+        if commitment == "adopted" and usage.source == "reported":
+            # What the vendor reported before a response died is not the whole of it.
+            usage = replace(usage, source="estimated")
+        self._scribe.say(
+            e.RoundStop(
+                seq=self._scribe.next_seq(),
+                round=response.round,
+                attempt=response.attempt,
+                commitment=commitment,
+                stop_reason=stop_reason,
+                provider_reason=provider_reason,
+                usage=usage,
+                kept_to=UNSET if kept_to is None else kept_to,
+            )
+        )
+        self._phase = "settling"
+
+    # The calls
+
+    def _tool_emitted(self, emitted: i.ToolEmitted) -> None:
+        if not self._scribe.is_full():
+            self._calls.emit(emitted.call_id, emitted.text)
+            if self._scribe.is_full():
+                self._out_of_events()
+
+    def _tool_finished(self, finished: i.ToolFinished) -> None:
+        if not self._calls.finish(finished.call_id, finished.outcome, finished.output, finished.error):
+            return
+        if self._phase == "answering":
+            self._calls.start_ready()
+        else:
+            self._settle()
+
+    # What comes next
+
+    @property
+    def _out_of_rounds(self) -> bool:
+        return self._last_round or self._response.round >= self.plan.limits.rounds
+
+    def _settle(self) -> None:
+        """Between responses: start what may start, and go on once every call is answered."""
+        if self._phase != "settling":
+            return
+        if self._ending is None:
+            self._calls.start_ready()
+        if self._calls.open:
+            return
+        if self._ending is not None:
+            self._end(self._ending)
+        elif not self._goes_on:
+            limited = self._last_round and self._response.round > 1
+            self._end(_Ending("complete", "limit_rounds" if limited else "end"))
+        elif self._out_of_rounds:
+            self._end(_Ending("complete", "limit_rounds"))
+        else:
+            self._unreported = False
+            self._ask()
+
+    @property
+    def _goes_on(self) -> bool:
+        """The model is not done: it waits for results, or paused."""
+        return self._unreported or self.turn.rounds[-1].stop_reason == "pause"
+
+    def _ask(self) -> None:
+        """The next round. The first request waits for nothing: what it answers was stored before the turn began."""
+        number = self._response.round + 1
+        limit = self.plan.limits.rounds
+        self._last_round = bool(self.plan.tools) and (number >= limit or self._time_is_short)
+        self._request(number, 1)
+        if self._last_round:
+            self._tell("rounds_last", HARD_END)
+        elif self.plan.tools and number == limit - 1 and number > 1:
+            self._tell("rounds_soft", SOFT_END)
+        self._call_model(after_seq=0 if number == 1 else self._scribe.seq)
+
+    def _tell(self, code: str, message: str) -> None:
+        """A notice that the model reads too, as input of this round."""
+        self._scribe.say(e.Notice(seq=self._scribe.next_seq(), code=code, message=message, round=self._response.round))
+
+    def _request(self, round: int, attempt: int) -> None:
+        self._response = self._new_response(round, attempt)
+        self._phase = "answering"
+        self._scribe.say(
+            e.RoundStart(
+                seq=self._scribe.next_seq(),
+                round=round,
+                attempt=attempt,
+                model=self.plan.model,
+                provider=self.plan.provider,
+            )
+        )
+
+    def _new_response(self, round: int, attempt: int) -> Response:
+        return Response(
+            self._scribe,
+            turn_id=self.plan.turn_id,
+            round=round,
+            attempt=attempt,
+            argument_limit=self.plan.limits.argument_bytes,
+            provider_calls=self._provider_calls,
+        )
+
+    def _call_model(self, *, after_seq: int) -> None:
+        self._scribe.do(
+            a.CallModel(
+                round=self._response.round,
+                attempt=self._response.attempt,
+                last=self._last_round,
+                after_seq=after_seq,
+                retry=self._failures,
+                retry_after=self._retry_after,
+            )
+        )
+        self._retry_after = None
+
+    def _time_up(self, up: i.TimeUp) -> None:
+        if up.kind == "soft":
+            self._time_is_short = True
+        else:
+            self._halt(_Ending("complete", "limit_seconds"), "not executed: the turn's time is up")
+
+    def _out_of_events(self) -> None:
+        self._halt(_Ending("complete", "limit_events"), "not executed: the turn has too many events")
+
+    def _out_of_blocks(self) -> None:
+        limit = self.plan.limits.blocks
+        message = f"turn has {self._scribe.next_index + 1} blocks, limit is {limit}"
+        error = e.ErrorInfo(code="limit_blocks", message=message)
+        self._halt(_Ending("error", "error", error), f"not executed: {message}")
+
+    def _halt(self, ending: _Ending, why: str) -> None:
+        """Stop here, keeping what was said. The facts are settled first; the model's task is dropped after."""
+        if self._phase in ("new", "ended") or (self._ending is not None and self._ending.status == "cancelled"):
+            return
+        self._ending = ending
+        if self._phase == "answering":
+            self._response.close_partial()
+            self._adopt_what_was_said(None)
+            self._scribe.do(a.StopModel())
+        self._calls.cancel(why)
+        self._settle()
+
+    def _noted_once(self, noted: i.Noted) -> None:
+        if self._phase != "ended" and (noted.code, noted.message) not in self._noted:
+            self._noted.add((noted.code, noted.message))
+            self._scribe.note(noted.code, noted.message)
+
+    def _end(self, ending: _Ending) -> None:
+        self._phase = "ended"
+        self._scribe.say(
+            e.TurnEnd(
+                seq=self._scribe.next_seq(),
+                status=ending.status,
+                stop_reason=ending.stop_reason,
+                usage=total(record.usage for record in self.turn.rounds),
+                error=UNSET if ending.error is None else ending.error,
+            )
+        )
