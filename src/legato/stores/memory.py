@@ -1,0 +1,363 @@
+"""``ports.Store`` in dicts, for tests and for trying things out. It waits where a real store waits, and gives back
+values that went through JSON, as rows do: equal ones, never the same ones.
+
+A change is made whole between two awaits: what may be refused is refused on copies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import msgspec
+
+from legato.core.blocks import Block
+from legato.core.errors import Conflict, NotFound, RowRefused, StaleEpoch, StoreUnavailable
+from legato.core.records import (
+    Accepted,
+    AlreadyMade,
+    Busy,
+    Chat,
+    Datum,
+    Intent,
+    LogSegment,
+    NewTurns,
+    Reading,
+    RoundRecord,
+    Span,
+    StoredTurn,
+    TurnEnding,
+    TurnRow,
+    TurnWrite,
+)
+from legato.stores import cursors
+from legato.stores.segments import order, place, without_hole
+
+T = TypeVar("T")
+
+# What cannot be said as JSON is refused here as a real store refuses it.
+GUILTY_ROW = (TypeError, ValueError, OverflowError, RecursionError)
+
+_block: msgspec.json.Decoder[Block] = msgspec.json.Decoder(Block)
+_round = msgspec.json.Decoder(RoundRecord)
+_intent = msgspec.json.Decoder(Intent)
+_reading = msgspec.json.Decoder(Reading)
+_spans = msgspec.json.Decoder(tuple[Span, ...])
+_ending = msgspec.json.Decoder(TurnEnding)
+_row = msgspec.json.Decoder(TurnRow)
+_chat = msgspec.json.Decoder(Chat)
+
+
+def _again(decoder: msgspec.json.Decoder[T], value: T) -> T:
+    return decoder.decode(msgspec.json.encode(value))
+
+
+@dataclass
+class _Kept:
+    """A turn as it is kept; blocks, rounds and spans with the seq up to which they are true."""
+
+    row: TurnRow
+    segments: dict[int, LogSegment] = field(default_factory=dict)
+    blocks: dict[int, tuple[int, Block]] = field(default_factory=dict)
+    rounds: dict[tuple[int, int], tuple[int, RoundRecord]] = field(default_factory=dict)
+    intents: dict[str, Intent] = field(default_factory=dict)
+    readings: dict[str, Reading] = field(default_factory=dict)
+    spans: tuple[int, tuple[Span, ...]] = (0, ())
+    data: dict[int, Datum] = field(default_factory=dict)
+
+    def copy(self) -> _Kept:
+        return replace(
+            self,
+            segments=dict(self.segments),
+            blocks=dict(self.blocks),
+            rounds=dict(self.rounds),
+            intents=dict(self.intents),
+            readings=dict(self.readings),
+        )
+
+    def take(self, one: TurnWrite) -> None:
+        seq = order(one)
+        if one.segment is not None:
+            self._take_segment(one.segment)
+        self.row = msgspec.structs.replace(self.row, epoch=one.epoch)
+        for block in one.blocks:
+            if block.index not in self.blocks or self.blocks[block.index][0] <= seq:
+                self.blocks[block.index] = (seq, _again(_block, block))
+        for record in one.rounds:
+            key = (record.round, record.attempt)
+            if key not in self.rounds or self.rounds[key][0] <= seq:
+                self.rounds[key] = (seq, _again(_round, record))
+        for intent in one.intents:
+            self.intents.setdefault(intent.call_id, _again(_intent, intent))
+        for reading in one.readings:
+            self.readings.setdefault(reading.call_id, _again(_reading, reading))
+        if one.spans and self.spans[0] <= seq:
+            self.spans = (seq, _again(_spans, one.spans))
+
+    def _take_segment(self, segment: LogSegment) -> None:
+        first, last = segment.first_seq, segment.last_seq
+        overlapping = [
+            (stored.first_seq, stored.last_seq)
+            for stored in self._in_order()
+            if stored.last_seq >= first and stored.first_seq <= last
+        ]
+        match place(self.row.id, segment, overlapping):
+            case "known":
+                return
+            case "longer":
+                for stored_first, _ in overlapping:
+                    del self.segments[stored_first]
+            case "new":
+                pass
+        self.segments[first] = segment
+        self.row = msgspec.structs.replace(self.row, last_seq=max(self.row.last_seq, last))
+
+    def end(self, ending: TurnEnding) -> None:
+        ending = _again(_ending, ending)
+        self.row = msgspec.structs.replace(
+            self.row,
+            status=ending.status,
+            stop_reason=ending.stop_reason,
+            usage=ending.usage,
+            error=ending.error,
+            ended_at=ending.ended_at,
+            lease_until=None,
+        )
+
+    def pack(self) -> None:
+        """One segment, as a real store makes of an ended turn sooner or later."""
+        segments = self._in_order()
+        if segments and without_hole((one.first_seq, one.last_seq) for one in segments):
+            lines = b"".join(one.lines for one in segments)
+            first, last = segments[0].first_seq, segments[-1].last_seq
+            self.segments = {first: LogSegment(first_seq=first, last_seq=last, lines=lines)}
+
+    def log(self, after: int) -> list[LogSegment]:
+        return [one for one in self._in_order() if one.last_seq > after]
+
+    def stored(self) -> StoredTurn:
+        return StoredTurn(
+            row=_again(_row, self.row),
+            blocks=tuple(_again(_block, self.blocks[index][1]) for index in sorted(self.blocks)),
+            rounds=tuple(self.rounds[key][1] for key in sorted(self.rounds)),
+            readings=dict(sorted(self.readings.items())),
+        )
+
+    def _in_order(self) -> list[LogSegment]:
+        return [self.segments[first] for first in sorted(self.segments)]
+
+
+class MemoryStore:
+    def __init__(self) -> None:
+        self._chats: dict[str, Chat] = {}
+        self._turns: dict[str, _Kept] = {}  # in the order they were made
+        self._closed = False
+
+    async def begin(self, new: NewTurns) -> Accepted | AlreadyMade | Busy:
+        await self._wait()
+        if (made := self._turns.get(new.assistant.id)) is not None:
+            return AlreadyMade(_again(_row, made.row), self._chats[made.row.chat_id].owner)
+        chat = self._chat_for(new)
+        if chat.active_turn_id is not None:
+            return Busy(chat.active_turn_id)
+        added: dict[str, _Kept] = {}
+        if new.user is not None:
+            added[new.user.id] = self._new_turn(new.user, added)
+            added[new.user.id].data = {datum.index: datum for datum in new.user_data}
+            if new.user_write is not None:
+                for turn_id, ending in self._take([new.user_write], added):
+                    chat = _freed(chat, turn_id, ending)
+        added[new.assistant.id] = self._new_turn(new.assistant, added)
+        self._turns |= added
+        self._chats[chat.id] = msgspec.structs.replace(
+            chat,
+            head_turn_id=new.assistant.id,
+            active_turn_id=new.assistant.id if new.assistant.ended_at is None else None,
+            updated_at=max(chat.updated_at, new.assistant.created_at),
+        )
+        return Accepted()
+
+    async def write(self, writes: Sequence[TurnWrite]) -> None:
+        await self._wait()
+        changed: dict[str, _Kept] = {}
+        ended = self._take(writes, changed)
+        self._turns |= changed
+        for turn_id, ending in ended:
+            chat = self._chats[changed[turn_id].row.chat_id]
+            self._chats[chat.id] = _freed(chat, turn_id, ending)
+
+    async def request_cancel(self, turn_id: str) -> None:
+        await self._wait()
+        kept = self._turns.get(turn_id)
+        if kept is not None and kept.row.ended_at is None:
+            kept.row = msgspec.structs.replace(kept.row, cancel_requested=True)
+
+    async def turn(self, turn_id: str) -> TurnRow | None:
+        await self._wait()
+        kept = self._turns.get(turn_id)
+        return None if kept is None else _again(_row, kept.row)
+
+    async def load(self, turn_id: str) -> StoredTurn | None:
+        await self._wait()
+        kept = self._turns.get(turn_id)
+        return None if kept is None else kept.stored()
+
+    async def branch(self, leaf: str, *, limit: int | None = None) -> Sequence[StoredTurn]:
+        await self._wait()
+        upwards: list[StoredTurn] = []
+        kept = self._turns.get(leaf)
+        while kept is not None and (limit is None or len(upwards) < limit):
+            upwards.append(kept.stored())
+            kept = None if kept.row.prev_turn_id is None else self._turns.get(kept.row.prev_turn_id)
+        return upwards[::-1]
+
+    async def log(self, turn_id: str, *, after: int) -> Sequence[LogSegment]:
+        await self._wait()
+        kept = self._turns.get(turn_id)
+        return [] if kept is None else kept.log(after)
+
+    async def spans(self, turn_id: str) -> Sequence[Span]:
+        await self._wait()
+        kept = self._turns.get(turn_id)
+        return () if kept is None else kept.spans[1]
+
+    async def datum(self, turn_id: str, index: int) -> Datum | None:
+        await self._wait()
+        kept = self._turns.get(turn_id)
+        return None if kept is None else kept.data.get(index)
+
+    async def siblings(self, row: TurnRow) -> Sequence[str]:
+        await self._wait()
+        place = (row.chat_id, row.prev_turn_id, row.role)
+        return [one.id for one in self._oldest_first() if (one.chat_id, one.prev_turn_id, one.role) == place]
+
+    async def unended(self) -> Sequence[TurnRow]:
+        await self._wait()
+        return [_again(_row, one) for one in self._oldest_first() if one.role == "assistant" and one.ended_at is None]
+
+    async def claim(self, turn_id: str, *, epoch: int, owner: str) -> bool:
+        await self._wait()
+        kept = self._turns.get(turn_id)
+        if kept is None or kept.row.ended_at is not None:
+            return False
+        if kept.row.epoch >= epoch and (kept.row.epoch, kept.row.owner) != (epoch, owner):
+            return False
+        kept.row = msgspec.structs.replace(kept.row, epoch=epoch, owner=owner)
+        return True
+
+    async def chat(self, chat_id: str) -> Chat | None:
+        await self._wait()
+        chat = self._chats.get(chat_id)
+        return None if chat is None else _again(_chat, chat)
+
+    async def chats(self, owner: str, *, limit: int, before: str | None) -> tuple[Sequence[Chat], str | None]:
+        await self._wait()
+        theirs = [chat for chat in self._chats.values() if chat.owner == owner]
+        if before is not None:
+            last = cursors.read(before)
+            theirs = [chat for chat in theirs if (chat.updated_at, chat.id) < last]
+        theirs.sort(key=lambda chat: (chat.updated_at, chat.id), reverse=True)
+        page = [_again(_chat, chat) for chat in theirs[:limit]]
+        return page, cursors.after(page[-1]) if page and len(theirs) > limit else None
+
+    async def create_chat(self, chat: Chat) -> bool:
+        await self._wait()
+        if chat.id in self._chats:
+            return False
+        self._chats[chat.id] = _again(_chat, chat)
+        return True
+
+    async def update_chat(self, chat: Chat) -> None:
+        await self._wait()
+        stored = self._chats.get(chat.id)
+        if stored is not None:
+            self._chats[chat.id] = msgspec.structs.replace(
+                stored,
+                title=chat.title,
+                system=chat.system,
+                model=chat.model,
+                metadata=_again(_chat, chat).metadata,
+                head_turn_id=chat.head_turn_id,
+                updated_at=chat.updated_at,
+            )
+
+    async def delete_chat(self, chat_id: str) -> None:
+        await self._wait()
+        self._chats.pop(chat_id, None)
+        self._turns = {turn_id: kept for turn_id, kept in self._turns.items() if kept.row.chat_id != chat_id}
+
+    async def tree(self, chat_id: str) -> Sequence[TurnRow]:
+        await self._wait()
+        return [_again(_row, one) for one in self._oldest_first() if one.chat_id == chat_id]
+
+    async def ping(self) -> None:
+        await self._wait()
+
+    async def close(self) -> None:
+        self._closed = True
+        await asyncio.sleep(0)
+
+    async def _wait(self) -> None:
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        await asyncio.sleep(0)
+
+    def _chat_for(self, new: NewTurns) -> Chat:
+        if new.chat is not None and new.chat.id in self._chats:
+            raise Conflict(f"chat {new.chat.id} is there already", code="chat_id_taken")
+        chat = self._chats.get(new.assistant.chat_id)
+        if chat is None and new.chat is not None and new.chat.id == new.assistant.chat_id:
+            chat = _again(_chat, new.chat)
+        if chat is None or chat.owner != new.owner:
+            raise NotFound(f"there is no chat {new.assistant.chat_id}")
+        return chat
+
+    def _new_turn(self, row: TurnRow, added: dict[str, _Kept]) -> _Kept:
+        if row.id in added or row.id in self._turns:
+            raise Conflict(f"turn {row.id} is there already", code="turn_id_reused", turn_id=row.id)
+        if row.prev_turn_id is not None:
+            previous = added.get(row.prev_turn_id) or self._turns.get(row.prev_turn_id)
+            if previous is None or previous.row.chat_id != row.chat_id:
+                said = f"turn {row.id} was refused: there is no turn {row.prev_turn_id} in its chat"
+                raise RowRefused(said, turn_id=row.id)
+        try:
+            return _Kept(_again(_row, row))
+        except GUILTY_ROW as error:
+            raise RowRefused(f"turn {row.id} was refused: {error}", turn_id=row.id) from error
+
+    def _take(self, writes: Sequence[TurnWrite], changed: dict[str, _Kept]) -> list[tuple[str, TurnEnding]]:
+        """Put the writes on copies in ``changed``; give back the endings that ended a turn."""
+        ended: list[tuple[str, TurnEnding]] = []
+        for one in writes:
+            kept = changed.get(one.turn_id)
+            if kept is None:
+                kept = changed[one.turn_id] = self._stored(one.turn_id).copy()
+            if kept.row.epoch > one.epoch:
+                said = f"turn {one.turn_id} is at epoch {kept.row.epoch}, the write is of {one.epoch}"
+                raise StaleEpoch(said, turn_id=one.turn_id)
+            try:
+                kept.take(one)
+            except GUILTY_ROW as error:
+                raise RowRefused(f"turn {one.turn_id} was refused: {error}", turn_id=one.turn_id) from error
+            if one.ending is not None and kept.row.ended_at is None:
+                kept.end(one.ending)
+                ended.append((one.turn_id, one.ending))
+        for kept in changed.values():
+            if kept.row.ended_at is not None:
+                kept.pack()
+        return ended
+
+    def _stored(self, turn_id: str) -> _Kept:
+        if turn_id not in self._turns:
+            raise RowRefused(f"turn {turn_id} is not stored", turn_id=turn_id)
+        return self._turns[turn_id]
+
+    def _oldest_first(self) -> list[TurnRow]:
+        return sorted((kept.row for kept in self._turns.values()), key=lambda row: row.created_at)
+
+
+def _freed(chat: Chat, turn_id: str, ending: TurnEnding) -> Chat:
+    active = None if chat.active_turn_id == turn_id else chat.active_turn_id
+    return msgspec.structs.replace(chat, active_turn_id=active, updated_at=max(chat.updated_at, ending.ended_at))

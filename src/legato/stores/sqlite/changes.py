@@ -1,0 +1,143 @@
+"""What is written, each a function of a connection inside the writer's transaction. Every one may be repeated."""
+
+# ruff: noqa: S608 - the names put into SQL are columns of rows.py; values are always bound
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from legato.core.errors import Conflict, NotFound
+from legato.core.records import Accepted, AlreadyMade, Busy, Chat, NewTurns, TurnRow, TurnWrite
+from legato.stores.sqlite import queries, rows
+from legato.stores.sqlite.batch import Batch
+from legato.stores.sqlite.failures import GUILTY_ROW, refused
+from legato.stores.sqlite.packing import PACKED, pack_one
+from legato.stores.sqlite.rows import Row
+
+
+def begin(connection: sqlite3.Connection, new: NewTurns) -> Accepted | AlreadyMade | Busy:
+    if (made := _already_made(connection, new.assistant.id)) is not None:
+        return made
+    if (busy := _place_in_chat(connection, new)) is not None:
+        return busy
+    if new.user is not None:
+        _insert_turn(connection, new.user)
+        if new.user_write is not None:
+            write(connection, [new.user_write])
+            _pack_whole(connection, new.user.id)
+        _insert(connection, "datum", rows.DATUM, [rows.datum_row(new.user.id, datum) for datum in new.user_data])
+    _insert_turn(connection, new.assistant)
+    connection.execute(
+        "UPDATE chat SET head_turn_id = ?, active_turn_id = ?, updated_at = max(updated_at, ?) WHERE id = ?",
+        (
+            new.assistant.id,
+            new.assistant.id if new.assistant.ended_at is None else None,
+            new.assistant.created_at,
+            new.assistant.chat_id,
+        ),
+    )
+    return Accepted()
+
+
+def _already_made(connection: sqlite3.Connection, turn_id: str) -> AlreadyMade | None:
+    row = queries.turn(connection, turn_id)
+    if row is None:
+        return None
+    (owner,) = connection.execute("SELECT owner FROM chat WHERE id = ?", (row.chat_id,)).fetchone()
+    return AlreadyMade(row, owner)
+
+
+def _place_in_chat(connection: sqlite3.Connection, new: NewTurns) -> Busy | None:
+    chat_id = new.assistant.chat_id
+    if new.chat is not None and not create_chat(connection, new.chat):
+        raise Conflict(f"chat {new.chat.id} is there already", code="chat_id_taken")
+    found = connection.execute("SELECT owner, active_turn_id FROM chat WHERE id = ?", (chat_id,)).fetchone()
+    if found is None or found[0] != new.owner:
+        raise NotFound(f"there is no chat {chat_id}")
+    return None if found[1] is None else Busy(found[1])
+
+
+def _insert_turn(connection: sqlite3.Connection, row: TurnRow) -> None:
+    if connection.execute("SELECT 1 FROM turn WHERE id = ?", (row.id,)).fetchone() is not None:
+        raise Conflict(f"turn {row.id} is there already", code="turn_id_reused", turn_id=row.id)
+    try:
+        _insert(connection, "turn", rows.TURN, [rows.turn_row(row)])
+    except GUILTY_ROW as error:
+        raise refused(error, row.id) from error
+
+
+def _pack_whole(connection: sqlite3.Connection, turn_id: str) -> None:
+    """A user's turn is born ended, in one segment: packing it here saves it the chore."""
+    found = connection.execute("SELECT lines FROM log WHERE turn_id = ?", (turn_id,)).fetchall()
+    if len(found) == 1:
+        connection.execute("UPDATE log SET packed = ?, lines = ? WHERE turn_id = ?", (*pack_one(found[0][0]), turn_id))
+        connection.execute("UPDATE turn SET packed = ? WHERE id = ?", (PACKED, turn_id))
+
+
+def write(connection: sqlite3.Connection, writes: Sequence[TurnWrite]) -> None:
+    connection.execute("SAVEPOINT together")
+    try:
+        Batch(connection, writes).store()
+    except GUILTY_ROW as error:
+        connection.execute("ROLLBACK TO together")
+        _name_the_guilty(connection, writes)
+        raise refused(error, writes[0].turn_id) from error
+    connection.execute("RELEASE together")
+
+
+def _name_the_guilty(connection: sqlite3.Connection, writes: Sequence[TurnWrite]) -> None:
+    """Rows are stored by table, for all turns at once; one of them was refused, and its turn has to be known."""
+    for one in writes:
+        try:
+            Batch(connection, [one]).store()
+        except GUILTY_ROW as error:
+            raise refused(error, one.turn_id) from error
+
+
+def request_cancel(connection: sqlite3.Connection, turn_id: str) -> None:
+    connection.execute("UPDATE turn SET cancel_requested = 1 WHERE id = ? AND ended_at IS NULL", (turn_id,))
+
+
+def claim(connection: sqlite3.Connection, turn_id: str, epoch: int, owner: str) -> bool:
+    claimed = connection.execute(
+        "UPDATE turn SET epoch = :epoch, owner = :owner WHERE id = :id AND ended_at IS NULL"
+        " AND (epoch < :epoch OR epoch = :epoch AND owner = :owner)",
+        {"id": turn_id, "epoch": epoch, "owner": owner},
+    )
+    return claimed.rowcount == 1
+
+
+def create_chat(connection: sqlite3.Connection, chat: Chat) -> bool:
+    inserted = connection.execute(
+        f"INSERT INTO chat ({rows.CHAT}) VALUES ({_places(rows.CHAT)}) ON CONFLICT DO NOTHING", rows.chat_row(chat)
+    )
+    return inserted.rowcount == 1
+
+
+def update_chat(connection: sqlite3.Connection, chat: Chat) -> None:
+    connection.execute(
+        "UPDATE chat SET title = ?, system = ?, model = ?, metadata = ?, head_turn_id = ?, updated_at = ? WHERE id = ?",
+        (
+            chat.title,
+            chat.system,
+            chat.model,
+            rows.as_json(chat.metadata),
+            chat.head_turn_id,
+            chat.updated_at,
+            chat.id,
+        ),
+    )
+
+
+def delete_chat(connection: sqlite3.Connection, chat_id: str) -> None:
+    """Everything that is of it goes by its foreign keys."""
+    connection.execute("DELETE FROM chat WHERE id = ?", (chat_id,))
+
+
+def _insert(connection: sqlite3.Connection, table: str, columns: str, values: Sequence[Row]) -> None:
+    connection.executemany(f"INSERT INTO {table} ({columns}) VALUES ({_places(columns)})", values)
+
+
+def _places(columns: str) -> str:
+    return ", ".join("?" * (columns.count(",") + 1))

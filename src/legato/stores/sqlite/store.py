@@ -1,0 +1,114 @@
+"""``ports.Store`` on one SQLite file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from legato.core.records import (
+    Accepted,
+    AlreadyMade,
+    Busy,
+    Chat,
+    Datum,
+    LogSegment,
+    NewTurns,
+    Span,
+    StoredTurn,
+    TurnRow,
+    TurnWrite,
+)
+from legato.stores.sqlite import changes, queries
+from legato.stores.sqlite.packing import pack_ended
+from legato.stores.sqlite.readers import Readers
+from legato.stores.sqlite.schema import Synchronous, open_reader, open_writer
+from legato.stores.sqlite.writer import Writer
+
+
+async def open_sqlite(path: str | Path, *, synchronous: Synchronous = "normal", readers: int = 2) -> SqliteStore:
+    """Open the file, made if it is not there, and bring it up to date. Raises ``ConfigError`` for one that cannot be.
+
+    Both survive a crash of the process with every commit; in a power cut ``normal`` may lose the last ones.
+    """
+    # Readers open it later, wherever the process has gone by then.
+    file = Path.cwd() / path
+    writer = Writer(partial(open_writer, file, synchronous), pack_ended)
+    await writer.open()
+    pool = Readers(partial(open_reader, file), readers)
+    pool.start()
+    return SqliteStore(file, writer, pool)
+
+
+class SqliteStore:
+    """Made by ``open_sqlite``. Reads see every write that has returned."""
+
+    def __init__(self, path: Path, writer: Writer, readers: Readers) -> None:
+        self.path = path
+        self._writer = writer
+        self._readers = readers
+
+    async def begin(self, new: NewTurns) -> Accepted | AlreadyMade | Busy:
+        return await self._writer.run(lambda connection: changes.begin(connection, new))
+
+    async def write(self, writes: Sequence[TurnWrite]) -> None:
+        if writes:
+            await self._writer.run(lambda connection: changes.write(connection, writes))
+
+    async def request_cancel(self, turn_id: str) -> None:
+        await self._writer.run(lambda connection: changes.request_cancel(connection, turn_id))
+
+    async def turn(self, turn_id: str) -> TurnRow | None:
+        return await self._readers.run(lambda connection: queries.turn(connection, turn_id))
+
+    async def load(self, turn_id: str) -> StoredTurn | None:
+        return await self._readers.run(lambda connection: queries.load(connection, turn_id))
+
+    async def branch(self, leaf: str, *, limit: int | None = None) -> Sequence[StoredTurn]:
+        return await self._readers.run(lambda connection: queries.branch(connection, leaf, limit))
+
+    async def log(self, turn_id: str, *, after: int) -> Sequence[LogSegment]:
+        return await self._readers.run(lambda connection: queries.log(connection, turn_id, after))
+
+    async def spans(self, turn_id: str) -> Sequence[Span]:
+        return await self._readers.run(lambda connection: queries.spans(connection, turn_id))
+
+    async def datum(self, turn_id: str, index: int) -> Datum | None:
+        return await self._readers.run(lambda connection: queries.datum(connection, turn_id, index))
+
+    async def siblings(self, row: TurnRow) -> Sequence[str]:
+        return await self._readers.run(lambda connection: queries.siblings(connection, row))
+
+    async def unended(self) -> Sequence[TurnRow]:
+        return await self._readers.run(queries.unended)
+
+    async def claim(self, turn_id: str, *, epoch: int, owner: str) -> bool:
+        return await self._writer.run(lambda connection: changes.claim(connection, turn_id, epoch, owner))
+
+    async def chat(self, chat_id: str) -> Chat | None:
+        return await self._readers.run(lambda connection: queries.chat(connection, chat_id))
+
+    async def chats(self, owner: str, *, limit: int, before: str | None) -> tuple[Sequence[Chat], str | None]:
+        return await self._readers.run(lambda connection: queries.chats(connection, owner, limit, before))
+
+    async def create_chat(self, chat: Chat) -> bool:
+        return await self._writer.run(lambda connection: changes.create_chat(connection, chat))
+
+    async def update_chat(self, chat: Chat) -> None:
+        await self._writer.run(lambda connection: changes.update_chat(connection, chat))
+
+    async def delete_chat(self, chat_id: str) -> None:
+        await self._writer.run(lambda connection: changes.delete_chat(connection, chat_id))
+
+    async def tree(self, chat_id: str) -> Sequence[TurnRow]:
+        return await self._readers.run(lambda connection: queries.tree(connection, chat_id))
+
+    async def ping(self) -> None:
+        """The write lock can be had and the file can be read."""
+        await self._writer.run(queries.ping)
+        await self._readers.run(queries.ping)
+
+    async def close(self) -> None:
+        """Everything queued is done first. What is asked after it raises ``StoreUnavailable``."""
+        await self._readers.close()
+        await self._writer.close()
