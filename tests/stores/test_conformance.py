@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
+from tests.stores.values import Make
 
 from legato.core.ask import NamedTool, Params
 from legato.core.blocks import (
@@ -49,9 +49,6 @@ from legato.core.records import (
 )
 from legato.core.usage import Usage
 from legato.ports import Store
-
-if TYPE_CHECKING:
-    from conftest import Make
 
 BLOCKS: tuple[Block, ...] = (
     TextBlock(
