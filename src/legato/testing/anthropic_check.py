@@ -70,6 +70,9 @@ def _fields(body: dict[str, Json]) -> Iterator[str]:
     for sequence in body.get("stop_sequences") or ():
         if not sequence.strip():
             yield "stop_sequences: each stop sequence must contain non-whitespace"
+    for at, tool in enumerate(body.get("tools") or ()):
+        if not isinstance(tool, dict):
+            yield f"tools.{at}: Input should be an object"
     system = body.get("system", "x")
     for block in system if isinstance(system, list) else ():
         if not block.get("text"):
@@ -85,7 +88,13 @@ def _messages(body: dict[str, Json]) -> Iterator[str]:
     if not messages:
         yield "messages: at least one message is required"
     for at, message in enumerate(messages):
+        if not isinstance(message, dict):
+            yield f"messages.{at}: Input should be an object"
+            continue
         role, content = message.get("role"), message.get("content")
+        for inner, block in enumerate(content if isinstance(content, list) else ()):
+            if not isinstance(block, dict):
+                yield f"messages.{at}.content.{inner}: Input should be an object"
         if role == "system":
             yield (
                 'messages: Unexpected role "system". The Messages API accepts a top-level `system` parameter, not '

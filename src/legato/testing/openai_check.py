@@ -31,6 +31,15 @@ def complaints(body: Json) -> Iterator[str]:
         return
     if not messages:
         yield f"Invalid 'messages': {EMPTY}"
+    strangers = [
+        f"Invalid type for '{field}[{at}]': expected an object, but got something else instead."
+        for field in ("messages", "tools")
+        for at, one in enumerate(body.get(field) or ())
+        if not isinstance(one, dict)
+    ]
+    yield from strangers
+    if strangers:
+        return
     for at, message in enumerate(messages):
         yield from _message(at, message)
     yield from _pairing(messages)
