@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Literal, Protocol, TypeAlias
 
 import msgspec
@@ -46,6 +46,24 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     created: str = "1970-01-01T00:00:00Z"
 
 
+class Resolved(msgspec.Struct, frozen=True, kw_only=True):
+    """A model and who serves it. ``model`` is the provider's own name for it, ``name`` is ``provider/model``."""
+
+    provider: Provider
+    model: str
+    name: str
+
+
+class Models(Protocol):
+    """Every model that can be asked."""
+
+    def resolve(self, name: str | None) -> Resolved:
+        """None means the default. Raises ``InvalidRequest``: ``unknown_model``, ``provider_not_configured``."""
+
+    def all(self) -> Sequence[ModelInfo]:
+        """Those in our table whose provider can be asked, the default first."""
+
+
 class Dropped(msgspec.Struct, frozen=True):
     """Something of the ask that the model cannot take was left out. Becomes a ``notice``."""
 
@@ -71,7 +89,7 @@ class Provider(Protocol):
     def fit(self, ask: Ask) -> tuple[Ask, Sequence[Dropped]]:
         """The ask without what the model cannot take, and what was left out."""
 
-    def stream(self, ask: Ask) -> AsyncIterator[Sequence[ProviderInput]]:
+    def stream(self, ask: Ask) -> AsyncGenerator[Sequence[ProviderInput], None]:
         """One request, one response: each item is all inputs of one wake-up, the last of the last is ``ResponseEnded``
         or ``ResponseFailed``. Raises for nothing the outside did. Close it (``aclosing``) to drop the request."""
 

@@ -117,6 +117,12 @@ class TimeUp(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["soft", "hard"]
 
 
+class Interrupted(msgspec.Struct, frozen=True, kw_only=True):
+    """The turn cannot go on: the server stops, the store gave up, or we have a bug. It ends in this error."""
+
+    error: ErrorInfo
+
+
 class Noted(msgspec.Struct, frozen=True, kw_only=True):
     """Something degraded and readers must know (P13): said once for each code and message."""
 
@@ -129,4 +135,6 @@ ProviderInput: TypeAlias = (
 )
 """What a decoder may say."""
 
-Input: TypeAlias = ProviderInput | IntentStored | ToolEmitted | ToolFinished | CancelRequested | TimeUp | Noted
+Input: TypeAlias = (
+    ProviderInput | IntentStored | ToolEmitted | ToolFinished | CancelRequested | TimeUp | Interrupted | Noted
+)

@@ -145,6 +145,8 @@ class TurnMachine:
                 self._halt(_Ending("cancelled", "cancelled"), "cancelled: the turn was cancelled")
             case i.TimeUp():
                 self._time_up(input)
+            case i.Interrupted():
+                self._halt(_Ending("error", "error", input.error), f"not executed: {input.error.message}")
             case i.Noted():
                 self._noted_once(input)
             case _:

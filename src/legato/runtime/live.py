@@ -1,0 +1,93 @@
+"""The live log of a running turn: its events, encoded once, read from a cursor by whoever follows.
+
+Nobody is sent events. A reader is one integer: it takes ``changed`` first, reads what is newer than its cursor, and
+only then waits. So a slow reader costs no queue and slows nobody, and what a thousand readers share is encoded once
+for each surface (P10).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+Encode: TypeAlias = Callable[[bytes], bytes]
+"""A surface's framing of one event line. The same function object each time: it keys the shared frames."""
+
+KEPT_LINES = 4096
+"""Stored lines kept in memory for readers that are close behind; older ones are read from the store."""
+
+
+class LiveLog:
+    """One owner's events of one turn, in order and without a hole, from ``first_seq``."""
+
+    def __init__(self, *, first_seq: int) -> None:
+        self.first_seq = first_seq
+        """The seq of the oldest line still here."""
+        self.closed = False
+        self._lines: list[bytes] = []
+        self._frames: dict[Encode, list[bytes]] = {}
+        self._waiting: list[asyncio.Future[None]] = []
+
+    @property
+    def last_seq(self) -> int:
+        return self.first_seq + len(self._lines) - 1
+
+    def append(self, line: bytes) -> None:
+        """``line`` is the next event. Readers hear of it at ``wake``."""
+        self._lines.append(line)
+
+    def wake(self) -> None:
+        """Readers read on. Called once for everything that one wake-up of the writer brought."""
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for future in waiting:
+                if not future.done():
+                    future.set_result(None)
+
+    def close(self) -> None:
+        """Nothing will come after what is here."""
+        self.closed = True
+        self.wake()
+
+    def changed(self) -> asyncio.Future[None]:
+        """Done at the next ``wake``. Take it before reading, await it after: nothing falls between."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        return future
+
+    def forget(self, future: asyncio.Future[None]) -> None:
+        """The reader that took ``future`` will not await it."""
+        if not future.done() and future in self._waiting:
+            self._waiting.remove(future)
+
+    def holds(self, cursor: int) -> bool:
+        """Everything after ``cursor`` that this owner said is here; else the store has it."""
+        return cursor >= self.first_seq - 1
+
+    def read(self, cursor: int) -> Sequence[bytes]:
+        """The lines after ``cursor``, which this log ``holds``."""
+        return self._lines[max(0, cursor - self.first_seq + 1) :]
+
+    def frames(self, cursor: int, encode: Encode) -> bytes:
+        """What ``read`` gives, framed for a surface and joined; framed once, whoever asks."""
+        start = max(0, cursor - self.first_seq + 1)
+        framed = self._frames.get(encode)
+        if framed is None:
+            framed = self._frames[encode] = []
+        lines = self._lines
+        if len(framed) < len(lines):
+            framed.extend(map(encode, lines[len(framed) :]))
+        pending = len(lines) - start
+        if pending == 1:
+            return framed[-1]
+        return b"".join(framed[start:])
+
+    def trim(self, durable_seq: int) -> None:
+        """Let go of stored lines beyond ``KEPT_LINES``; a reader further behind finds them in the store."""
+        spare = min(durable_seq - self.first_seq + 1, len(self._lines) - KEPT_LINES)
+        if spare >= KEPT_LINES // 4:
+            del self._lines[:spare]
+            for framed in self._frames.values():
+                del framed[:spare]
+            self.first_seq += spare

@@ -1,0 +1,41 @@
+"""What a turn is asked with, from what is stored: its chat's words, its tools, the branch in front of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from legato.core.ask import Params, ToolSpec
+from legato.core.records import StoredTurn, TurnRow
+from legato.ports import Models, Store, Tools
+from legato.runtime.asking import Question, system_prompt
+
+
+class Questions:
+    """``system`` is the server's own system prompt, in front of every chat's."""
+
+    def __init__(self, *, store: Store, models: Models, tools: Tools, system: str) -> None:
+        self._store = store
+        self._models = models
+        self._tools = tools
+        self._system = system
+
+    async def of(self, row: TurnRow, *, user: StoredTurn | None = None) -> Question:
+        """``user`` is the user turn that ``row`` answers, where it is at hand."""
+        chat = await self._store.chat(row.chat_id)
+        return Question(
+            model=self._models.resolve(row.model).model,
+            system=system_prompt(self._system, None if chat is None else chat.system),
+            tools=self._specs(row),
+            params=Params() if row.request is None else row.request.params,
+            before=tuple(await self._before(row, user)),
+        )
+
+    async def _before(self, row: TurnRow, user: StoredTurn | None) -> Sequence[StoredTurn]:
+        if user is not None and user.row.prev_turn_id is None:
+            return (user,)
+        return () if row.prev_turn_id is None else await self._store.branch(row.prev_turn_id)
+
+    def _specs(self, row: TurnRow) -> tuple[ToolSpec, ...]:
+        names = () if row.request is None else row.request.tools
+        tools = (self._tools.get(name) for name in names)
+        return tuple(tool.spec for tool in tools if tool is not None)

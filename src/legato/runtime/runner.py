@@ -1,0 +1,348 @@
+"""One turn: do what its machine decides, and tell it what came of it.
+
+The machine decides; children (the request to the model, the tools, the timers) bring inputs, and are cancelled by its
+word alone, or with the whole turn at shutdown. ``receive`` runs without an await, so nothing falls between a decision
+and its record. Whoever follows reads the live log; the journal's tail gets the same line in the same step.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from functools import partial
+
+import anyio
+import msgspec
+from anyio.abc import TaskGroup
+
+from legato.core import actions as a
+from legato.core import events as e
+from legato.core import inputs as i
+from legato.core.ask import Ask, Message
+from legato.core.blocks import CallError, FileBlock, ImageBlock, Json
+from legato.core.errors import InvalidRequest, StoreError
+from legato.core.messages import data_needed, messages
+from legato.core.records import Intent, Reading, StoredTurn, TurnEnding, TurnRow
+from legato.core.turn import TurnMachine
+from legato.observability import count
+from legato.ports import Clock, Formatters, Provider, Store, Tools
+from legato.runtime.asking import Question, ask, read_results, with_readings
+from legato.runtime.journal import Journal, PersistenceFailedError, Tail
+from legato.runtime.live import LiveLog
+from legato.runtime.timeline import TimelineRecorder
+from legato.runtime.toolbox import CancelFlag, StartedCall, Toolbox
+
+_logger = logging.getLogger(__name__)
+
+BACKOFF_SECONDS = 0.5
+"""Before the first retry; doubled for each further one, with jitter, up to ``BACKOFF_MOST``."""
+BACKOFF_MOST = 8.0
+RETRY_AFTER_MOST = 120.0
+"""A vendor that asks for more than this is asked again after this."""
+SOFT_SHARE = 0.8
+"""Of a turn's seconds: a round that would begin later than this is the last."""
+
+
+class House(msgspec.Struct, frozen=True, kw_only=True):
+    """What all turns of this process share."""
+
+    store: Store
+    journal: Journal
+    toolbox: Toolbox
+    tools: Tools
+    formatters: Formatters
+    clock: Clock
+
+
+class TurnRunner:
+    """``run`` it once, in a task that nothing but shutdown cancels. ``seconds`` bounds the turn."""
+
+    def __init__(
+        self,
+        house: House,
+        *,
+        row: TurnRow,
+        principal: str,
+        machine: TurnMachine,
+        provider: Provider,
+        ask_with: Callable[[], Awaitable[Question]],
+        seconds: float,
+        began: float,
+    ) -> None:
+        self.row = row
+        self.principal = principal
+        self.machine = machine
+        self.live = LiveLog(first_seq=row.epoch * e.EPOCH_SIZE + 1)
+        self.timeline = TimelineRecorder(now=house.clock.monotonic, began=began)
+        self._house = house
+        self._provider = provider
+        self._ask_with = ask_with
+        self._question: Question | None = None
+        self._seconds = seconds
+        self._tail: Tail = house.journal.tail(row.id, epoch=row.epoch, seq=row.epoch * e.EPOCH_SIZE)
+        self._tail.on_stored = self.live.trim
+        self._tail.on_failure = self._not_stored
+        self._readings: dict[str, Reading] = {}
+        self._data: dict[str, bytes] = {}
+        self._state: dict[str, Json] = {}
+        self._flags: dict[str, CancelFlag] = {}
+        self._request: anyio.CancelScope | None = None
+        self._tasks: TaskGroup | None = None
+        self._ended = anyio.Event()
+        self.over = anyio.Event()
+        """Set by whoever ran it, when nothing of it runs any more."""
+        self._end: e.TurnEnd | None = None
+
+    async def run(self) -> None:
+        """Returns when ``turn_end`` is stored and said."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
+                tasks.start_soon(self._watch_time)
+                self.machine.start()
+                self._perform()
+                await self._ended.wait()
+                tasks.cancel_scope.cancel()
+        except Exception:  # the supervisor of this turn: whatever breaks in it ends it alone
+            _logger.exception("turn %s broke", self.row.id)
+            count("turns_broken_total")
+            self._end_broken()
+        await self._say_end()
+
+    def receive(self, input: i.Input) -> None:
+        """Tell the machine, and do what it wants."""
+        self.machine.receive(input)
+        self._perform()
+
+    def stored(self) -> StoredTurn:
+        """The turn so far as rows, open blocks left out."""
+        turn = self.machine.turn
+        blocks = tuple(block for _, block in sorted(turn.closed.items()))
+        return StoredTurn(row=self.row, blocks=blocks, rounds=turn.rounds, readings=self._readings)
+
+    # What the machine wants
+
+    def _perform(self) -> None:
+        for action in self.machine.take():
+            if isinstance(action, e.BaseEvent):
+                self._record(action)
+            else:
+                self._do(action)
+        self.live.wake()
+
+    def _record(self, event: e.Event) -> None:
+        if isinstance(event, e.BlockDelta):
+            line = e.encode(event)
+            self.live.append(line)
+            self._tail.add_line(line, event.seq)
+            return
+        line = e.encode(event)
+        self._tail.add_line(line, event.seq)
+        self.timeline.see(event, self.machine.turn, held=self._has_effects)
+        match event:
+            case e.TurnEnd():
+                self._end = event
+                self._tail.end(self._ending(event), self.timeline.spans())
+                self._ended.set()
+                return
+            case e.BlockStop():
+                self._tail.add_block(self.machine.turn.closed[event.index])
+            case e.RoundStart() | e.RoundStop() | e.Notice():
+                for record in self.machine.turn.rounds:
+                    if record.round == event.round:
+                        self._tail.put_round(record)
+            case _:
+                pass
+        self.live.append(line)
+
+    def _do(self, action: a.Action) -> None:
+        tasks = self._tasks
+        assert tasks is not None
+        match action:
+            case a.CallModel():
+                self._request = anyio.CancelScope()
+                tasks.start_soon(self._ask, action, self._request)
+            case a.StopModel():
+                if self._request is not None:
+                    self._request.cancel()
+            case a.StoreIntent():
+                self._tail.add_intent(action.intent)
+                tasks.start_soon(self._store_intent, action.intent)
+            case a.StartTool():
+                flag = self._flags[action.call_id] = CancelFlag()
+                tasks.start_soon(self._run_tool, action, flag)
+            case a.CancelTool():
+                self._flags[action.call_id].cancel()
+            case _:
+                raise TypeError(f"not an action: {action!r}")
+
+    def _has_effects(self, tool_name: str) -> bool:
+        rule = self.machine.plan.tools.get(tool_name)
+        return rule is not None and rule.effect != "read"
+
+    def _ending(self, event: e.TurnEnd) -> TurnEnding:
+        return TurnEnding(
+            status=event.status,
+            stop_reason=event.stop_reason,
+            usage=event.usage,
+            error=None if not isinstance(event.error, e.ErrorInfo) else event.error,
+            ended_at=self._house.clock.now(),
+        )
+
+    # The request to the model
+
+    async def _ask(self, asked: a.CallModel, scope: anyio.CancelScope) -> None:
+        with scope:
+            try:
+                if asked.retry:
+                    await anyio.sleep(_backoff(asked.retry, asked.retry_after))
+                request = await self._prepare(asked)
+                receive, perform = self.machine.receive, self._perform
+                async with aclosing(self._provider.stream(request)) as batches:
+                    async for batch in batches:
+                        for said in batch:
+                            receive(said)
+                        perform()
+            except PersistenceFailedError:
+                return  # the tail has told the machine
+            except StoreError as error:
+                self._fail(error.code, error.message, retryable=True)
+            except InvalidRequest as error:
+                self._fail(error.code, error.message)
+            except Exception:  # the provider's pump: a bug in it is this response's failure, and nobody else's
+                _logger.exception("the request of turn %s broke", self.row.id)
+                count("requests_broken_total")
+                self._fail("internal", "the request to the model broke; the server's log says how")
+
+    def _fail(self, code: str, message: str, *, retryable: bool = False) -> None:
+        self.receive(i.ResponseFailed(error=e.ErrorInfo(code=code, message=message, retryable=retryable)))
+
+    async def _prepare(self, asked: a.CallModel) -> Ask:
+        """Everything that must be stored before the model may read it is, when this returns."""
+        question = self._question or await self._ask_with()
+        self._question = question = await self._read_results(question)
+        if asked.after_seq:
+            over = self.timeline.store_wait(f"round {asked.round}", asked.round)
+            await self._tail.stored()
+            over()
+        current = self.stored()
+        await self._load_data(question, messages((*question.before, current)))
+        request = ask(question, current, round=asked.round, last=asked.last, data=self._data)
+        request, dropped = self._provider.fit(request)
+        for left_out in dropped:
+            self.receive(i.Noted(code=left_out.code, message=left_out.message))
+        return request
+
+    async def _read_results(self, question: Question) -> Question:
+        """The question, its earlier turns with what the model will read of their results."""
+        turns = (*question.before, self.stored())
+        if not any(turn.rounds for turn in turns):
+            return question
+        read = partial(
+            read_results,
+            turns,
+            formatters=self._house.formatters,
+            tools=self._house.tools,
+            corrections=self.machine.corrections,
+        )
+        # Formatters are users' code, and may be slow.
+        for turn_id, readings in (await anyio.to_thread.run_sync(read, abandon_on_cancel=True)).items():
+            if turn_id == self.row.id:
+                self._readings |= {reading.call_id: reading for reading in readings}
+                self._tail.add_readings(readings)
+            else:
+                question = await self._store_old_readings(question, turn_id, readings)
+        return question
+
+    async def _store_old_readings(self, question: Question, turn_id: str, readings: Sequence[Reading]) -> Question:
+        """Results of an earlier turn that ended before the model read them."""
+        before = question.before
+        row = next(turn.row for turn in before if turn.row.id == turn_id)
+        tail = self._house.journal.tail(turn_id, epoch=row.epoch, seq=row.last_seq)
+        tail.add_readings(readings)
+        await tail.stored()
+        return msgspec.structs.replace(
+            question,
+            before=tuple(with_readings(turn, readings) if turn.row.id == turn_id else turn for turn in before),
+        )
+
+    async def _load_data(self, question: Question, sent: Sequence[Message]) -> None:
+        missing = data_needed(sent) - self._data.keys()
+        for turn in question.before if missing else ():
+            for block in turn.blocks:
+                if isinstance(block, ImageBlock | FileBlock) and block.sha256 in missing:
+                    datum = await self._house.store.datum(turn.row.id, block.index)
+                    if datum is not None:
+                        self._data[datum.sha256] = datum.data
+
+    # The tools
+
+    async def _store_intent(self, intent: Intent) -> None:
+        try:
+            await self._tail.stored()
+        except PersistenceFailedError:
+            return  # the tail has told the machine
+        self.receive(i.IntentStored(call_id=intent.call_id))
+
+    async def _run_tool(self, started: a.StartTool, flag: CancelFlag) -> None:
+        call = StartedCall(
+            turn_id=self.row.id,
+            chat_id=self.row.chat_id,
+            call_id=started.call_id,
+            tool_name=started.tool_name,
+            input=started.input,
+            principal=self.principal,
+            idempotency_key=started.idempotency_key,
+            state=self._state,
+        )
+        finished = await self._house.toolbox.run(call, emit=partial(self._emit, started.call_id), cancel=flag)
+        del self._flags[started.call_id]
+        self.receive(finished)
+
+    def _emit(self, call_id: str, text: str) -> None:
+        self.receive(i.ToolEmitted(call_id=call_id, text=text))
+
+    # The end
+
+    async def _watch_time(self) -> None:
+        await anyio.sleep(self._seconds * SOFT_SHARE)
+        self.receive(i.TimeUp(kind="soft"))
+        await anyio.sleep(self._seconds * (1 - SOFT_SHARE))
+        self.receive(i.TimeUp(kind="hard"))
+
+    def _not_stored(self, failure: PersistenceFailedError) -> None:
+        self.receive(i.Interrupted(error=e.ErrorInfo(code=failure.code, message=failure.message, retryable=True)))
+
+    def _end_broken(self) -> None:
+        """The tasks of the turn are gone: answer what they owe, and end."""
+        message = "the turn broke; the server's log says how"
+        self.machine.receive(i.Interrupted(error=e.ErrorInfo(code="internal", message=message)))
+        while not self._ended.is_set():
+            for action in self.machine.take():
+                if isinstance(action, e.BaseEvent):
+                    self._record(action)
+                elif isinstance(action, a.CancelTool):
+                    error = CallError("internal", message)
+                    self.machine.receive(i.ToolFinished(call_id=action.call_id, outcome="unknown", error=error))
+        self.live.wake()
+
+    async def _say_end(self) -> None:
+        """``turn_end`` is stored before it is said; if it cannot be, that is what is said."""
+        end = self._end
+        assert end is not None
+        try:
+            await self._tail.stored()
+        except PersistenceFailedError as failure:
+            error = e.ErrorInfo(code=failure.code, message=failure.message, retryable=True)
+            end = e.TurnEnd(seq=end.seq, status="error", stop_reason="error", usage=end.usage, error=error)
+        self.live.append(e.encode(end))
+        self.live.close()
+
+
+def _backoff(retry: int, retry_after: float | None) -> float:
+    """Seconds before the ``retry``-th further request, spread so that many turns do not come back at once."""
+    doubled: float = BACKOFF_SECONDS * 2 ** (retry - 1)
+    jitter = random.uniform(0.5, 1.0)  # noqa: S311 - nobody's secret
+    return max(min(doubled, BACKOFF_MOST) * jitter, min(retry_after or 0.0, RETRY_AFTER_MOST))

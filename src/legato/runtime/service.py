@@ -1,0 +1,522 @@
+"""The façade: everything that can be asked of turns, without HTTP.
+
+A request may follow a turn, never own one: turns run in the service's own tasks, from the moment they are stored to
+the moment their end is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing
+from functools import partial
+from types import TracebackType
+from typing import Literal, Self
+
+import anyio
+import msgspec
+from anyio.abc import TaskGroup
+
+from legato.core import events as e
+from legato.core import inputs as i
+from legato.core import lines as log_lines
+from legato.core.ask import SentToolResult
+from legato.core.closing import INTERRUPTED
+from legato.core.errors import Conflict, InvalidRequest, LegatoError, NotFound, Overloaded, StoreUnavailable
+from legato.core.posts import PatchChat, PostChat, PostTurn
+from legato.core.records import Accepted, AlreadyMade, Busy, Datum, StoredTurn, TurnRow
+from legato.core.schedule import ToolRule
+from legato.core.turn import TurnLimits, TurnMachine, TurnPlan
+from legato.core.views import (
+    Cancelled,
+    ChatPage,
+    ChatView,
+    ModelPage,
+    ModelView,
+    ReadResult,
+    Started,
+    Timeline,
+    ToolPage,
+    TreePage,
+    TurnPage,
+    TurnView,
+)
+from legato.ports import Clock, Formatters, Models, Store, Tools
+from legato.runtime import looking
+from legato.runtime.admission import Admission, AdmissionLimits, Admissions
+from legato.runtime.asking import as_of_round, ask, read_results, with_readings
+from legato.runtime.chats import Chats, chat_view
+from legato.runtime.clock import SystemClock
+from legato.runtime.following import Followers
+from legato.runtime.journal import Journal, JournalSettings
+from legato.runtime.live import Encode, LiveLog
+from legato.runtime.offers import model_page, tool_page
+from legato.runtime.owner import this_process
+from legato.runtime.questions import Questions
+from legato.runtime.recovery import end_orphans
+from legato.runtime.runner import House, TurnRunner
+from legato.runtime.timeline import overlap_ms
+from legato.runtime.toolbox import Toolbox
+
+_logger = logging.getLogger(__name__)
+
+CLOSING_SECONDS = 5.0
+"""After the drain: to end what still runs, and again to store what is left."""
+CANCEL_STORE_SECONDS = 1.0
+"""How long the answer to a cancel waits for its row (WIRE 2); the owner acts before."""
+LOCAL = "local"
+"""The principal of everybody where nobody is asked who comes."""
+
+
+class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds (P12) and the server's own words to the model."""
+
+    system: str = ""
+    running_turns: int = 1_000
+    turn: TurnLimits = TurnLimits()
+    admission: AdmissionLimits = AdmissionLimits()
+    journal: JournalSettings = JournalSettings()
+
+
+class TurnService:
+    """Enter it before use; leaving it drains without waiting for turns to end by themselves."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        models: Models,
+        tools: Tools,
+        formatters: Formatters,
+        toolbox: Toolbox,
+        settings: ServiceSettings | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._settings = settings or ServiceSettings()
+        self._clock = clock or SystemClock()
+        self._store = store
+        self._models = models
+        self._tools = tools
+        self._formatters = formatters
+        self._journal = Journal(store, self._settings.journal)
+        self._house = House(
+            store=store,
+            journal=self._journal,
+            toolbox=toolbox,
+            tools=tools,
+            formatters=formatters,
+            clock=self._clock,
+        )
+        self._admissions = Admissions(
+            store=store, models=models, tools=tools, clock=self._clock, limits=self._settings.admission
+        )
+        self._questions = Questions(store=store, models=models, tools=tools, system=self._settings.system)
+        self._chats = Chats(store=store, models=models, clock=self._clock)
+        self._followers = Followers(store, self._live)
+        self._running: dict[str, TurnRunner] = {}
+        self._owner = this_process()
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._stack = AsyncExitStack()
+        self._tasks: TaskGroup | None = None
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            self._tasks = await stack.enter_async_context(anyio.create_task_group())
+            self._tasks.start_soon(self._journal.run)
+            await end_orphans(self._store, owner=self._owner, clock=self._clock)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            await self.drain(0)
+        assert self._tasks is not None
+        self._tasks.cancel_scope.cancel()
+        await self._stack.__aexit__(None, None, None)
+
+    # Turns
+
+    async def start(self, said: str | PostTurn, *, principal: str = LOCAL) -> TurnView:
+        """Post a turn; the assistant's turn, which is stored and runs."""
+        post = PostTurn(input=said) if isinstance(said, str) else said
+        started, _ = await self.post(post, principal=principal, fingerprint="")
+        return started.assistant_turn
+
+    async def post(self, post: PostTurn, *, principal: str, fingerprint: str) -> tuple[Started, bool]:
+        """Both turns are stored when this returns. False: the request is a repeat, and this is what it made before.
+
+        ``fingerprint`` is the same for requests of the same JSON value. Raises ``RequestError``, ``StoreError``.
+        """
+        if isinstance(post.turn_id, str):
+            made = await self._store.turn(post.turn_id)
+            if made is not None:
+                return await self._repeat(made, principal, fingerprint), False
+        self._refuse_when_full()
+        admission = await self._admissions.admit(post, principal=principal, fingerprint=fingerprint, owner=self._owner)
+        match await self._begin(admission, principal):
+            case Accepted():
+                return await self._started(admission), True
+            case AlreadyMade(row=row):
+                return await self._repeat(row, principal, fingerprint), False
+            case Busy(turn_id=turn_id):
+                message = f"chat {admission.chat.id} is busy with turn {turn_id}: wait for it, or cancel it"
+                raise Conflict(message, code="chat_busy", turn_id=turn_id)
+
+    async def get(self, turn_id: str, *, principal: str = LOCAL) -> TurnView:
+        await self._own_turn(turn_id, principal)
+        return await looking.view(self._store, turn_id, self._running.get(turn_id))
+
+    async def cancel(
+        self, turn_id: str, *, mode: Literal["now"] = "now", principal: str = LOCAL
+    ) -> tuple[Cancelled, bool]:
+        """The turn, and whether it had ended before. The owner acts at once, whatever the store does."""
+        runner = self._running.get(turn_id)
+        if runner is not None and runner.principal != principal:
+            runner = None
+        if runner is not None:
+            runner.receive(i.CancelRequested(mode=mode))
+        row = await self._own_turn(turn_id, principal)
+        ended = row.ended_at is not None
+        stored = ended or await self._store_cancel(turn_id)
+        view = await looking.view(self._store, turn_id, runner)
+        return Cancelled(**{name: getattr(view, name) for name in TurnView.__struct_fields__}, stored=stored), ended
+
+    def frames(self, turn_id: str, *, after: int, each: bool, encode: Encode) -> AsyncGenerator[bytes, None]:
+        """For surfaces: see ``Followers.frames``. Close it with ``aclosing``."""
+        return self._followers.frames(turn_id, after=after, each=each, encode=encode)
+
+    async def follow(self, turn_id: str, *, after: int = 0) -> AsyncIterator[e.Event]:
+        """Every event of the turn with seq > ``after``, live; ends after ``turn_end``, or without it at the drain."""
+        frames = self._followers.frames(turn_id, after=after, each=True, encode=_as_line)
+        async with aclosing(frames):
+            async for lines in frames:
+                for line in log_lines.split(lines):
+                    yield e.decode(line)
+
+    async def position(self, turn_id: str, *, after: int, principal: str = LOCAL) -> Literal["ended", "open"]:
+        """``ended``: the turn has, and nothing comes after ``after``."""
+        row = await self._own_turn(turn_id, principal)
+        if turn_id in self._running or row.ended_at is None:
+            return "open"
+        return "ended" if after >= row.last_seq else "open"
+
+    async def model_view(self, turn_id: str, *, round: int | None = None, principal: str = LOCAL) -> ModelView:
+        """What the model was sent in ``round``, by default the last one there is."""
+        row = await self._own_turn(turn_id, principal)
+        if row.role != "assistant":
+            raise InvalidRequest(f"turn {turn_id} is a user turn; the model was asked in the turn that answers it")
+        current = await self._current(turn_id)
+        rounds = max((record.round for record in current.rounds), default=1)
+        if round is not None and not 1 <= round <= rounds:
+            raise InvalidRequest.at("/round", f"is {round}, the turn has rounds 1 to {rounds}")
+        shown = as_of_round(current, round or rounds)
+        question = await self._questions.of(row)
+        turns = tuple(self._with_readings(turn) for turn in (*question.before, shown))
+        question = msgspec.structs.replace(question, before=turns[:-1])
+        request = ask(question, turns[-1], round=round or rounds, last=False, data={})
+        readings = {call_id: reading for turn in turns for call_id, reading in turn.readings.items()}
+        sent = [
+            block.call_id
+            for message in request.messages
+            for block in message.blocks
+            if isinstance(block, SentToolResult) and block.origin != "provider"
+        ]
+        return ModelView(
+            model=row.model or "",
+            system=request.system,
+            tools=request.tools,
+            messages=request.messages,
+            results=tuple(
+                ReadResult(
+                    call_id=call_id,
+                    bytes=len(readings[call_id].text.encode()),
+                    text=readings[call_id].text,
+                    formatter=readings[call_id].formatter,
+                    version=readings[call_id].version,
+                )
+                for call_id in sent
+                if call_id in readings
+            ),
+        )
+
+    async def timeline(self, turn_id: str, *, principal: str = LOCAL) -> Timeline:
+        await self._own_turn(turn_id, principal)
+        runner = self._running.get(turn_id)
+        spans = await self._store.spans(turn_id) if runner is None else runner.timeline.spans()
+        return Timeline(spans=tuple(spans), overlap_ms=overlap_ms(spans))
+
+    async def datum(self, turn_id: str, index: int, *, principal: str = LOCAL) -> Datum:
+        await self._own_turn(turn_id, principal)
+        datum = await self._store.datum(turn_id, index)
+        if datum is None:
+            raise NotFound(f"block {index} of turn {turn_id} has no data")
+        return datum
+
+    # Chats
+
+    async def chats(self, *, principal: str = LOCAL, limit: int = 50, before: str | None = None) -> ChatPage:
+        return await self._chats.page(principal=principal, limit=limit, before=before)
+
+    async def create_chat(self, post: PostChat, *, principal: str = LOCAL) -> ChatView:
+        return await self._chats.create(post, principal=principal)
+
+    async def chat(self, chat_id: str, *, principal: str = LOCAL) -> ChatView:
+        return chat_view(await self._chats.own(chat_id, principal))
+
+    async def update_chat(self, chat_id: str, patch: PatchChat, *, principal: str = LOCAL) -> ChatView:
+        return await self._chats.update(chat_id, patch, principal=principal)
+
+    async def delete_chat(self, chat_id: str, *, principal: str = LOCAL) -> None:
+        """Cancel what runs in it, then remove everything of it."""
+        chat = await self._chats.own(chat_id, principal)
+        runner = self._running.get(chat.active_turn_id or "")
+        if runner is not None:
+            runner.receive(i.CancelRequested())
+            with anyio.move_on_after(CLOSING_SECONDS) as scope:
+                await runner.over.wait()
+            if scope.cancelled_caught:
+                message = f"turn {runner.row.id} is still ending: try again"
+                raise Overloaded(message, code="turn_ending", retry_after=1)
+        await self._store.delete_chat(chat_id)
+
+    async def turns(
+        self,
+        chat_id: str,
+        *,
+        branch: str | None = None,
+        limit: int = 50,
+        before: str | None = None,
+        principal: str = LOCAL,
+    ) -> TurnPage:
+        chat = await self._chats.own(chat_id, principal)
+        leaf = before or branch or chat.head_turn_id
+        if leaf is None:
+            return TurnPage(data=(), next=None)
+        row = await self._store.turn(leaf)
+        if row is None or row.chat_id != chat_id:
+            raise NotFound(f"there is no turn {leaf} in chat {chat_id}")
+        stored = await self._store.branch(leaf, limit=limit)
+        siblings = _siblings(await self._store.tree(chat_id))
+        views = [await self._view(turn, siblings.get(_place(turn.row), (turn.row.id,))) for turn in stored]
+        return TurnPage(data=tuple(views), next=stored[0].row.prev_turn_id if stored else None)
+
+    async def tree(self, chat_id: str, *, principal: str = LOCAL) -> TreePage:
+        return await self._chats.tree(chat_id, principal=principal)
+
+    # The server
+
+    def tools(self) -> ToolPage:
+        return tool_page(self._tools)
+
+    def models(self) -> ModelPage:
+        return model_page(self._models)
+
+    async def ready(self) -> None:
+        """Raises ``Overloaded`` while draining, ``StoreError`` while the store is away."""
+        self._refuse_when_draining()
+        await self._store.ping()
+
+    def release_readers(self) -> None:
+        """Take no more turns, and end every event stream at once; readers come back with their cursor."""
+        self._draining = True
+        self._followers.close()
+        for runner in self._running.values():
+            runner.live.wake()
+
+    async def drain(self, seconds: float) -> None:
+        """Let running turns end for ``seconds``, end the rest as interrupted, store everything. May be repeated."""
+        self.release_readers()
+        if self._running:
+            with anyio.move_on_after(seconds):
+                await self._no_turn_runs()
+        error = e.ErrorInfo(code="interrupted", message=INTERRUPTED, retryable=True)
+        for runner in list(self._running.values()):
+            runner.receive(i.Interrupted(error=error))
+        with anyio.move_on_after(CLOSING_SECONDS):
+            await self._no_turn_runs()
+        if not await self._journal.close(timeout=CLOSING_SECONDS):
+            _logger.error("the store did not take everything in %g s", CLOSING_SECONDS)
+
+    # Inside
+
+    def _live(self, turn_id: str) -> LiveLog | None:
+        runner = self._running.get(turn_id)
+        return None if runner is None else runner.live
+
+    async def _no_turn_runs(self) -> None:
+        while self._running:
+            self._idle.clear()
+            await self._idle.wait()
+
+    def _refuse_when_draining(self) -> None:
+        if self._draining:
+            raise Overloaded("the server is stopping", code="draining", retry_after=1)
+
+    def _refuse_when_full(self) -> None:
+        self._refuse_when_draining()
+        limit = self._settings.running_turns
+        if len(self._running) >= limit:
+            message = f"{len(self._running)} turns are running, limit is {limit}"
+            raise Overloaded(message, code="too_many_turns", retry_after=1, limit=limit, actual=len(self._running))
+
+    async def _own_turn(self, turn_id: str, principal: str) -> TurnRow:
+        row = await self._store.turn(turn_id)
+        chat = None if row is None else await self._store.chat(row.chat_id)
+        if row is None or chat is None or chat.owner != principal:
+            raise NotFound(f"there is no turn {turn_id}")
+        return row
+
+    async def _begin(self, admission: Admission, principal: str) -> Accepted | AlreadyMade | Busy:
+        """Store and run it in a task of the service: whoever asked may be gone before it is done (hazard 2)."""
+        outcome: asyncio.Future[Accepted | AlreadyMade | Busy] = asyncio.get_running_loop().create_future()
+        assert self._tasks is not None
+        self._tasks.start_soon(self._store_and_run, admission, principal, outcome)
+        with anyio.move_on_after(self._settings.journal.persist_timeout):
+            return await outcome
+        seconds = self._settings.journal.persist_timeout
+        raise StoreUnavailable(f"the store did not answer in {seconds:g} s; repeat the request with its turn_id")
+
+    async def _store_and_run(
+        self, admission: Admission, principal: str, outcome: asyncio.Future[Accepted | AlreadyMade | Busy]
+    ) -> None:
+        began = self._clock.monotonic()
+        try:
+            begun = await self._store.begin(admission.new)
+        except LegatoError as error:
+            if not outcome.done():
+                outcome.set_exception(error)
+            return
+        runner = self._runner(admission, principal, began) if isinstance(begun, Accepted) else None
+        if runner is not None:
+            self._running[runner.row.id] = runner
+        if not outcome.done():
+            outcome.set_result(begun)
+        if runner is not None:
+            await self._run(runner)
+
+    def _runner(self, admission: Admission, principal: str, began: float) -> TurnRunner:
+        row = admission.new.assistant
+        turn_limits = self._settings.turn
+        plan = TurnPlan(
+            turn_id=row.id,
+            chat_id=row.chat_id,
+            prev_turn_id=row.prev_turn_id,
+            created_at=row.created_at,
+            model=row.model or "",
+            provider=admission.resolved.provider.name,
+            tools=self._rules(row),
+            limits=msgspec.structs.replace(
+                turn_limits, rounds=admission.rounds, retries=admission.resolved.provider.max_retries
+            ),
+        )
+        return TurnRunner(
+            self._house,
+            row=row,
+            principal=principal,
+            machine=TurnMachine(plan, epoch=row.epoch),
+            provider=admission.resolved.provider,
+            ask_with=partial(self._questions.of, row, user=admission.user),
+            seconds=admission.seconds,
+            began=began,
+        )
+
+    def _rules(self, row: TurnRow) -> dict[str, ToolRule]:
+        rules: dict[str, ToolRule] = {}
+        for name in () if row.request is None else row.request.tools:
+            tool = self._tools.get(name)
+            if tool is not None:
+                rules[name] = ToolRule(
+                    effect=tool.effect,
+                    eager=tool.eager,
+                    needs_approval=tool.needs_approval,
+                    check=tool.check,
+                    lane=tool.lane,
+                )
+        return rules
+
+    async def _run(self, runner: TurnRunner) -> None:
+        try:
+            await runner.run()
+        except Exception:  # the last supervisor: a turn that breaks breaks nobody else
+            _logger.exception("turn %s broke at its end", runner.row.id)
+        finally:
+            self._running.pop(runner.row.id, None)
+            runner.over.set()
+            self._idle.set()
+
+    async def _repeat(self, made: TurnRow, principal: str, fingerprint: str) -> Started:
+        chat = await self._store.chat(made.chat_id)
+        if chat is None or chat.owner != principal or made.role != "assistant" or made.fingerprint != fingerprint:
+            message = f"turn {made.id} was made by another request: choose a new turn_id"
+            raise Conflict(message, code="turn_id_reused", turn_id=made.id)
+        return Started(
+            chat=chat_view(chat),
+            user_turn=await self.get(made.prev_turn_id or "", principal=principal),
+            assistant_turn=await self.get(made.id, principal=principal),
+            events_url=_events_url(made.id),
+        )
+
+    async def _started(self, admission: Admission) -> Started:
+        row = admission.new.assistant
+        user = admission.user
+        assert row.prev_turn_id is not None
+        return Started(
+            chat=chat_view(admission.chat),
+            user_turn=await looking.view(self._store, row.prev_turn_id, None)
+            if user is None
+            else looking.stored_view(user, await self._store.siblings(user.row)),
+            assistant_turn=await looking.view(self._store, row.id, self._running.get(row.id)),
+            events_url=_events_url(row.id),
+        )
+
+    async def _store_cancel(self, turn_id: str) -> bool:
+        with anyio.move_on_after(CANCEL_STORE_SECONDS):
+            try:
+                await self._store.request_cancel(turn_id)
+            except LegatoError:
+                return False
+            return True
+        return False
+
+    async def _current(self, turn_id: str) -> StoredTurn:
+        runner = self._running.get(turn_id)
+        stored = await self._store.load(turn_id) if runner is None else runner.stored()
+        if stored is None:
+            raise NotFound(f"there is no turn {turn_id}")
+        return stored
+
+    def _with_readings(self, turn: StoredTurn) -> StoredTurn:
+        """With what the model would read of results it has not read yet; nothing is stored."""
+        read = read_results([turn], formatters=self._formatters, tools=self._tools, corrections={})
+        return with_readings(turn, read.get(turn.row.id, []))
+
+    async def _view(self, turn: StoredTurn, siblings: Sequence[str]) -> TurnView:
+        runner = self._running.get(turn.row.id)
+        if runner is not None:
+            return looking.running_view(runner, siblings)
+        if turn.row.ended_at is None:
+            return await looking.view(self._store, turn.row.id, None)
+        return looking.stored_view(turn, siblings)
+
+
+def _events_url(turn_id: str) -> str:
+    return f"/v1/turns/{turn_id}/events"
+
+
+def _as_line(line: bytes) -> bytes:
+    return line + b"\n"
+
+
+def _place(row: TurnRow) -> tuple[str | None, str]:
+    return row.prev_turn_id, row.role
+
+
+def _siblings(rows: Sequence[TurnRow]) -> dict[tuple[str | None, str], list[str]]:
+    places: dict[tuple[str | None, str], list[str]] = {}
+    for row in rows:
+        places.setdefault(_place(row), []).append(row.id)
+    return places
