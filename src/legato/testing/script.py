@@ -40,13 +40,15 @@ class Paced(msgspec.Struct, frozen=True, kw_only=True):
     """When the deltas of a step come; at once if nothing is said.
 
     ``pace`` is deltas a second and ``over`` the seconds all of them take together: the wait stands before each delta,
-    so a block of n deltas takes n / pace, or ``over``. ``at`` gives each its time in seconds from the response's first
-    byte. Times are counted from the response's start and from a gate's release: one that came late delays no other.
+    so a block of n deltas takes n / pace, or ``over``. ``gaps`` gives each its own wait in seconds, ``at`` each its
+    time in seconds from the response's first byte. Times are counted from the response's start and from a gate's
+    release: one that came late delays no other.
     ``pieces`` are the deltas themselves, where they matter.
     """
 
     pace: float = 0
     over: float | None = None
+    gaps: Sequence[float] | None = None
     at: Sequence[float] | None = None
     pieces: Sequence[str] | None = None
 

@@ -51,10 +51,12 @@ Act: TypeAlias = Frame | Pause | Until | Gate | Sever | Silence | Breathe
 
 def waits(step: Paced, count: int) -> Iterator[Pause | Until | None]:
     """What stands before each of a step's ``count`` deltas."""
-    if step.at is not None:
-        if len(step.at) != count:
-            raise ValueError(f"{count} deltas, but {len(step.at)} times")
-        yield from (Until(at) for at in step.at)
+    times = step.at if step.at is not None else step.gaps
+    if times is not None:
+        if len(times) != count:
+            raise ValueError(f"{count} deltas, but {len(times)} times")
+        wait = Until if step.at is not None else Pause
+        yield from (wait(seconds) if seconds else None for seconds in times)
         return
     seconds = step.over / count if step.over is not None and count else (1 / step.pace if step.pace else 0)
     yield from (Pause(seconds) if seconds else None for _ in range(count))

@@ -16,12 +16,16 @@ tool and knows no time but the loop's: what a script says happens when it says, 
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import signal
+import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from itertools import chain
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeAlias, assert_never
 
@@ -56,6 +60,7 @@ from legato.testing.script import (
     Wait,
     Wire,
 )
+from legato.testing.script_file import parse
 from legato.testing.timeline import Act, Frame, Pause, Sever, recorded, regrouped, severed
 
 __all__ = [
@@ -84,6 +89,8 @@ __all__ = [
     "Wait",
     "Wire",
     "check_request",
+    "main",
+    "round_of",
 ]
 
 
@@ -167,10 +174,7 @@ class Upstream:
         return root if wire == "anthropic" else f"{root}/v1"
 
     def enqueue(self, *answers: Answering) -> None:
-        for answer in answers:
-            if isinstance(answer, Recording):
-                self._signatures |= signatures_in(answer.bytes())
-            self._answers.append(answer)
+        self._answers.extend(answers)
 
     def release(self, gate: str) -> None:
         """Let go every stream that stands there, and those that come later."""
@@ -341,6 +345,7 @@ class Upstream:
             case Script():
                 self._play_script(answer, request, connection)
             case Recording():
+                self._signatures |= signatures_in(answer.bytes())
                 acts = recorded(answer.bytes(), answer.pace)
                 acts = regrouped(acts, frames=answer.frames_per_write, size=answer.bytes_per_write)
                 self._stream(acts, request, connection)
@@ -383,8 +388,52 @@ class Upstream:
         self._marks.hit(f"answer {number}")
 
 
+def round_of(request: Request) -> int:
+    """Which round of its turn a request asks for, from 0: the assistant's messages after the last say of a person."""
+    rounds = 0
+    for message in request.body["messages"]:
+        content = message.get("content")
+        answers = isinstance(content, list) and bool(content) and content[0].get("type") == "tool_result"
+        if message["role"] == "assistant":
+            rounds += 1
+        elif message["role"] == "user" and not answers:
+            rounds = 0
+    return rounds
+
+
 def _json(raw: bytes) -> Json:
     try:
         return msgspec.json.decode(raw)
     except msgspec.DecodeError:
         return None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve on a port until SIGINT or SIGTERM. Each turn plays the script's rounds from the first."""
+    parser = argparse.ArgumentParser(prog="legato.testing.upstream", description="A model vendor on a local port.")
+    parser.add_argument("--port", type=int, default=9000)
+    parser.add_argument("--no-check", action="store_true", help="answer requests that break the vendor's rules too")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--script", type=Path, help="one JSON step a line")
+    what.add_argument("--recording", type=Path, help="the body of a response, sent as it is")
+    asked = parser.parse_args(arguments)
+    rounds: list[Answer] = [Recording(asked.recording)] if asked.recording else [*parse(asked.script.read_text())]
+
+    def answer(request: Request) -> Answer:
+        number = round_of(request)
+        return rounds[number] if number < len(rounds) else Script([Say("done")])
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        for one in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(one, stop.set)
+        async with Upstream.open(port=asked.port, check=not asked.no_check, default=answer) as upstream:
+            sys.stdout.write(f"upstream at {upstream.base_url('anthropic')}\n")
+            sys.stdout.flush()
+            await stop.wait()
+
+    asyncio.run(serve())
+
+
+if __name__ == "__main__":
+    main()
