@@ -86,6 +86,7 @@ __all__ = [
     "Step",
     "Think",
     "Upstream",
+    "VendorWire",
     "Wait",
     "Wire",
     "check_request",

@@ -1,0 +1,1 @@
+"""What the server costs and what it saves, measured against the real thing. Prints tables; gates nothing."""

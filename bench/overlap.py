@@ -1,0 +1,179 @@
+"""P1: how long a turn takes over the longest path through it, in each scenario of TOOLS 6, on both wires.
+
+The server is a child process, the model an ``Upstream`` in this one, the reader a plain HTTP client: a turn is
+measured from its POST to its ``turn_end`` as the reader sees it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import aiohttp
+import msgspec
+
+from bench.scenarios import FIRST_TOKEN, SCENARIOS, SECOND_ROUND, TEXT, Job, Scenario
+from bench.server import legato
+from bench.table import keep, show
+from legato.testing.upstream import Call, Request, Say, Script, Step, Upstream, Wait, Wire, round_of
+
+WIRES: tuple[Wire, ...] = ("anthropic", "openai_chat")
+MODELS: dict[Wire, str] = {"anthropic": "anthropic/bench", "openai_chat": "openai/bench"}
+DELTAS_OF_TEXT = 15  # 50 a second, as models are
+PIECE = 8  # characters of arguments in a delta
+
+TOOLS = '''
+import asyncio
+from legato import tool
+
+@tool(effect="read")
+async def look(seconds: float, number: int, note: str) -> str:
+    """Look something up."""
+    await asyncio.sleep(seconds)
+    return f"looked {number}"
+
+@tool(effect="write")
+async def change(seconds: float, number: int, note: str) -> str:
+    """Change something."""
+    await asyncio.sleep(seconds)
+    return f"changed {number}"
+'''
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """Seconds of each run of one scenario on one wire."""
+
+    scenario: Scenario
+    wire: Wire
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def ratio(self) -> float:
+        return self.median / self.scenario.ideal()
+
+    @property
+    def per_call(self) -> float:
+        """Milliseconds over the ideal for each call."""
+        return (self.median - self.scenario.ideal()) * 1000 / len(self.scenario.jobs)
+
+
+def first_round(scenario: Scenario) -> Script:
+    steps: list[Step] = [Wait(FIRST_TOKEN), Say("word " * DELTAS_OF_TEXT, over=TEXT)]
+    steps += [_call(number, job) for number, job in enumerate(scenario.jobs)]
+    steps.append(Say("And so on.", over=scenario.text_after))
+    return Script(steps)
+
+
+def _call(number: int, job: Job) -> Call:
+    # Each call differs, since two equal ones would share one execution.
+    arguments = {"seconds": job.takes, "number": number, "note": "as asked for by the benchmark"}
+    return Call("look" if job.effect == "read" else "change", arguments, over=job.args, piece=PIECE)
+
+
+def second_round() -> Script:
+    return Script([Wait(FIRST_TOKEN), Say("All is done.", over=SECOND_ROUND - FIRST_TOKEN)])
+
+
+async def turn(client: aiohttp.ClientSession, url: str, model: str) -> float:
+    """Seconds from the POST to the end of the turn. Raises if it did not end well."""
+    begun = time.perf_counter()
+    body = {"input": "Go.", "model": model}
+    last = b""
+    async with client.post(f"{url}/v1/turns", json=body, headers={"accept": "text/event-stream"}) as answer:
+        if answer.status != 200:
+            raise RuntimeError(f"the turn was refused: {answer.status} {await answer.text()}")
+        async for line in answer.content:
+            if line.startswith(b"data:"):
+                last = line
+            if line.startswith(b"data:") and b'"type":"turn_end"' in line:
+                took = time.perf_counter() - begun
+                break
+        else:
+            raise RuntimeError(f"the stream ended without turn_end; its last event was {last!r}")
+    ended = msgspec.json.decode(last[5:])
+    if ended["status"] != "complete" or ended["stop_reason"] != "end":
+        raise RuntimeError(f"the turn did not end well: {last!r}")
+    return took
+
+
+async def measure(scenarios: Sequence[Scenario], wires: Sequence[Wire], runs: int) -> list[Measured]:
+    """One server and one upstream for all; the upstream's script changes with the scenario."""
+    current = scenarios[0]
+
+    def answer(request: Request) -> Script:
+        return second_round() if round_of(request) else first_round(current)
+
+    measured = []
+    async with Upstream.open(default=answer) as upstream:
+        with ExitStack() as stack:
+            child = await asyncio.to_thread(
+                stack.enter_context, legato(upstream=upstream.base_url("anthropic"), tools=TOOLS)
+            )
+            url = f"http://127.0.0.1:{child.port}"
+            async with aiohttp.ClientSession() as client:
+                for wire in wires:
+                    current = Scenario("warm-up", (Job(0.0, 0.0),), 0.0)
+                    await turn(client, url, MODELS[wire])
+                    for current in scenarios:
+                        seconds = [await turn(client, url, MODELS[wire]) for _ in range(runs)]
+                        measured.append(Measured(current, wire, tuple(seconds)))
+        if upstream.refused:
+            raise RuntimeError(f"the upstream refused requests: {upstream.refused}")
+    return measured
+
+
+def report(measured: Sequence[Measured]) -> None:
+    rows = [
+        [
+            one.scenario.id,
+            one.wire,
+            f"{one.scenario.ideal():.2f}",
+            f"{one.scenario.after_the_stream():.2f}",
+            f"{one.median:.3f}",
+            f"{one.ratio:.3f}",
+            f"{one.per_call:+.2f}",
+        ]
+        for one in measured
+    ]
+    columns = ["scenario", "wire", "ideal s", "after the stream s", "measured s", "ratio", "ms over, a call"]
+    show("Overlap: a turn over its longest path (P1: at most 1.02, under 1 ms a call)", columns, rows)
+    path = keep(
+        "overlap",
+        {
+            "turns": [
+                {
+                    "scenario": one.scenario.id,
+                    "wire": one.wire,
+                    "ideal_s": round(one.scenario.ideal(), 6),
+                    "after_the_stream_s": round(one.scenario.after_the_stream(), 6),
+                    "measured_s": [round(seconds, 6) for seconds in one.seconds],
+                    "ratio": round(one.ratio, 5),
+                    "ms_over_a_call": round(one.per_call, 3),
+                }
+                for one in measured
+            ]
+        },
+    )
+    print(f"written to {path}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="bench.overlap", description=__doc__)
+    parser.add_argument("--runs", type=int, default=3, help="the median of so many is shown")
+    parser.add_argument("--only", nargs="*", default=[], help="scenarios, S1 to S9")
+    parser.add_argument("--wire", choices=WIRES, action="append", help="one wire only")
+    asked = parser.parse_args(arguments)
+    scenarios = [one for one in SCENARIOS if not asked.only or one.id in asked.only]
+    report(asyncio.run(measure(scenarios, asked.wire or WIRES, asked.runs)))
+
+
+if __name__ == "__main__":
+    main()
