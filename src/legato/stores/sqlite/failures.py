@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import zlib
+
+import msgspec
 
 from legato.core.errors import LegatoError, RowRefused, StoreError, StoreUnavailable
 
@@ -33,6 +36,8 @@ def translated(error: Exception) -> Exception:
             return StoreError(f"the store refused it: {error}", code="persistence_failed")
         case sqlite3.Error():
             return unavailable(error)
+        case zlib.error() | msgspec.DecodeError():
+            return StoreUnavailable(f"sqlite: what is stored cannot be read: {error}")
         case _:
             return error
 

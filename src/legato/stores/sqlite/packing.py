@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from typing import NamedTuple
 
 from legato.stores.segments import without_hole
 
 RAW, ZLIB = 0, 1
-UNPACKED, PACKED, HAS_HOLE = 0, 1, 2
+UNPACKED, PACKED, LEFT_AS_IT_IS = 0, 1, 2
 # Bytes of segments read and compressed in one step, about 5 ms: what a queued write may have to wait for.
 STEP = 256 * 1024
 # Bytes. Shorter logs are not worth the call.
@@ -43,52 +44,60 @@ def pack_ended(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _pack(connection: sqlite3.Connection, turn_id: str) -> Iterator[None]:
-    segments = connection.execute(
-        "SELECT rowid, first_seq, last_seq, packed, length(lines) FROM log WHERE turn_id = ? ORDER BY first_seq",
-        (turn_id,),
-    ).fetchall()
-    if not without_hole((first, last) for _, first, last, _, _ in segments):
-        # The journal writes a turn's events in their order, so this is what was torn out by hand. It is kept as it is.
-        connection.execute("UPDATE turn SET packed = ? WHERE id = ?", (HAS_HOLE, turn_id))
-        return
-    compressor = zlib.compressobj()
-    pieces: list[bytes] = []
-    since_yield = 0
-    for rowid, _, _, packed, size in segments:
-        row = connection.execute("SELECT lines FROM log WHERE rowid = ?", (rowid,)).fetchone()
-        if row is None:
-            return
-        pieces.append(compressor.compress(unpacked(row[0], packed)))
-        since_yield += size
-        if since_yield >= STEP:
-            since_yield = 0
-            yield
-    pieces.append(compressor.flush())
-    yield
-    _replace(connection, turn_id, segments, b"".join(pieces))
-    yield
-
-
-def _replace(
-    connection: sqlite3.Connection, turn_id: str, segments: list[tuple[int, int, int, int, int]], packed: bytes
-) -> None:
-    """In one transaction, unless the segments are no longer those that were read (a late write, another process)."""
+    segments = _segments(connection, turn_id)
+    packed = yield from _compressed(connection, segments)
     connection.execute("BEGIN IMMEDIATE")
-    now = connection.execute(
-        "SELECT rowid, first_seq, last_seq, packed, length(lines) FROM log WHERE turn_id = ? ORDER BY first_seq",
-        (turn_id,),
-    ).fetchall()
-    if now == segments:
-        if segments and _is_worth_it(segments, packed):
+    # Unless they are no longer those that were read: a late repeat, or another process with the same chore.
+    if _segments(connection, turn_id) == segments:
+        if packed is not None and _worth_it(segments, packed):
             connection.execute("DELETE FROM log WHERE turn_id = ?", (turn_id,))
             connection.execute(
                 "INSERT INTO log (turn_id, first_seq, last_seq, packed, lines) VALUES (?, ?, ?, ?, ?)",
-                (turn_id, segments[0][1], segments[-1][2], ZLIB, packed),
+                (turn_id, segments[0].first_seq, segments[-1].last_seq, ZLIB, packed),
             )
-        connection.execute("UPDATE turn SET packed = ? WHERE id = ?", (PACKED, turn_id))
+        became = LEFT_AS_IT_IS if packed is None else PACKED
+        connection.execute("UPDATE turn SET packed = ? WHERE id = ?", (became, turn_id))
     connection.execute("COMMIT")
+    yield
 
 
-def _is_worth_it(segments: list[tuple[int, int, int, int, int]], packed: bytes) -> bool:
-    """Many rows always become one; a single row is left alone where it would not become shorter."""
-    return len(segments) > 1 or (segments[0][3] == RAW and len(packed) < segments[0][4])
+class _Segment(NamedTuple):
+    rowid: int
+    first_seq: int
+    last_seq: int
+    packed: int
+    size: int
+
+
+def _segments(connection: sqlite3.Connection, turn_id: str) -> list[_Segment]:
+    found = connection.execute(
+        "SELECT rowid, first_seq, last_seq, packed, length(lines) FROM log WHERE turn_id = ? ORDER BY first_seq",
+        (turn_id,),
+    )
+    return [_Segment(*one) for one in found.fetchall()]
+
+
+def _compressed(connection: sqlite3.Connection, segments: list[_Segment]) -> Generator[None, None, bytes | None]:
+    """All of them as one; None where they cannot be: the journal leaves no hole, so something was torn out by hand."""
+    if not without_hole((one.first_seq, one.last_seq) for one in segments):
+        return None
+    compressor = zlib.compressobj()
+    pieces: list[bytes] = []
+    since = 0
+    for one in segments:
+        found = connection.execute("SELECT lines FROM log WHERE rowid = ?", (one.rowid,)).fetchone()
+        try:
+            pieces.append(compressor.compress(b"" if found is None else unpacked(found[0], one.packed)))
+        except zlib.error:
+            return None
+        since += one.size
+        if since >= STEP:
+            since = 0
+            yield
+    pieces.append(compressor.flush())
+    return b"".join(pieces)
+
+
+def _worth_it(segments: list[_Segment], packed: bytes) -> bool:
+    """Several rows always become one; a single one is left alone where it would not become shorter."""
+    return len(segments) > 1 or (len(segments) == 1 and segments[0].packed == RAW and len(packed) < segments[0].size)

@@ -124,7 +124,7 @@ def _turns(connection: sqlite3.Connection, where: str, *values: str) -> Sequence
 
 @contextmanager
 def _one_moment(connection: sqlite3.Connection) -> Iterator[None]:
-    """Statements inside see the database as it was at the first of them. The reader's thread ends what is left open."""
+    """Statements inside see the database as it was at the first of them. An error leaves it open: the reader closes."""
     connection.execute("BEGIN")
     yield
     connection.execute("COMMIT")

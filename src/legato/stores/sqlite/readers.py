@@ -61,13 +61,14 @@ class Readers:
             deliver([ended])
 
     def _do(self, connection: sqlite3.Connection | None, job: Job[object]) -> sqlite3.Connection | None:
-        """Opened at its first use, and again after it could not be: a file that is away for a while comes back."""
+        """Opened at its first use, and anew after a failure: a file that was away for a while comes back."""
         try:
             connection = connection or self._connect()
             job.do(connection)
         except Exception as error:  # noqa: BLE001 - one caller's failure is its own; the thread serves the next
             job.fail(translated(error))
-        if connection is not None and connection.in_transaction:
-            connection.execute("ROLLBACK")
+            if connection is not None:
+                connection.close()
+                connection = None
         deliver([job])
         return connection

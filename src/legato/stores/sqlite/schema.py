@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -35,13 +35,16 @@ def open_writer(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
         needed = ".".join(map(str, OLDEST_SQLITE))
         raise ConfigError(f"python's sqlite is {sqlite3.sqlite_version}, expected {needed} or newer")
     _look_at(path)
-    connection = _connect(path)
+    try:
+        connection = _connect(str(path))
+    except sqlite3.Error as error:
+        raise ConfigError(_why(path, error)) from error
     try:
         _own(connection, path)
         _use_wal(connection, path)
         connection.execute(f"PRAGMA synchronous = {'FULL' if synchronous == 'full' else 'NORMAL'}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        _migrate(connection, path)
+        migrate(connection, path, migrations())
     except sqlite3.Error as error:
         connection.close()
         raise ConfigError(_why(path, error)) from error
@@ -52,16 +55,16 @@ def open_writer(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    connection = _connect(path)
+    """A connection that only reads. It never makes the file: one that is gone is an error."""
+    connection = _connect(f"{path.as_uri()}?mode=rw", uri=True)
     connection.execute("PRAGMA query_only = ON")
     return connection
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    try:
-        connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT / 1000, cached_statements=256)
-    except sqlite3.OperationalError as error:
-        raise ConfigError(_why(path, error)) from error
+def _connect(name: str, *, uri: bool = False) -> sqlite3.Connection:
+    """Transactions are begun in SQL, where they can be read (``isolation_level``)."""
+    wait = BUSY_TIMEOUT / 1000
+    connection = sqlite3.connect(name, isolation_level=None, timeout=wait, cached_statements=256, uri=uri)
     connection.execute("PRAGMA foreign_keys = ON")
     return connection
 
@@ -92,10 +95,9 @@ def _why(path: Path, error: sqlite3.Error) -> str:
 
 def _own(connection: sqlite3.Connection, path: Path) -> None:
     """Refuse what another program made, before a byte of it is changed."""
-    if _pragma(connection, "application_id") == APPLICATION_ID:
-        return
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if tables or _pragma(connection, "user_version"):
+    # Looked at last: a second process may make the schema meanwhile, and its name comes with it.
+    if (tables or _pragma(connection, "user_version")) and _pragma(connection, "application_id") != APPLICATION_ID:
         raise ConfigError(f"database {path} was made by another program; name another path")
 
 
@@ -113,13 +115,14 @@ def _use_wal(connection: sqlite3.Connection, path: Path) -> None:
         raise ConfigError(f"database {path}: no write-ahead log is possible there (network file system?); move it")
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """All that is missing, in one transaction: a crash, or a second process meanwhile, finds all or nothing."""
-    scripts = migrations()
+def migrate(connection: sqlite3.Connection, path: Path, scripts: Sequence[str]) -> None:
+    """Run those that are missing, in one transaction: a crash, or a second process meanwhile, finds all or nothing.
+
+    After an error the transaction is open: close the connection.
+    """
     connection.execute("BEGIN IMMEDIATE")
     found = _pragma(connection, "user_version")
     if found > len(scripts):
-        connection.execute("ROLLBACK")
         raise ConfigError(
             f"database {path} has schema {found}, this legato knows up to {len(scripts)}; use a newer legato"
         )

@@ -141,7 +141,7 @@ def _do(connection: sqlite3.Connection, job: Job[object]) -> None:
     connection.execute("SAVEPOINT job")
     try:
         job.do(connection)
-    except Exception as error:  # the group is many callers' work: one job's failure is told to its own caller
+    except Exception as error:  # the group is the work of many: one job's failure is told to its own caller
         # A full disk and some I/O errors end the transaction on their own (sqlite.org/lang_transaction.html, 2026-11).
         if isinstance(error, sqlite3.Error) and not connection.in_transaction:
             raise
@@ -156,7 +156,7 @@ def _step(connection: sqlite3.Connection, chore: Iterator[None]) -> Iterator[Non
         next(chore)
     except StopIteration:
         return None
-    except sqlite3.Error as error:
+    except Exception as error:  # noqa: BLE001 - writing goes on whatever a chore stumbles over
         _roll_back(connection)
         warn_once(log, f"store_chore:{type(error).__name__}", f"ended turns stay unpacked for now: {error}")
         return None

@@ -1,0 +1,185 @@
+"""Opening a file: new ones, old ones, newer ones, and what is no database of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tests.stores.values import Make
+
+from legato.core.errors import ConfigError
+from legato.stores.sqlite import open_sqlite, schema
+
+
+def pragma(path: Path, name: str) -> object:
+    with closing(sqlite3.connect(path)) as connection:
+        (value,) = connection.execute(f"PRAGMA {name}").fetchone()
+        return value
+
+
+def files_of(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
+async def test_a_new_file_has_the_newest_schema_and_a_write_ahead_log(tmp_path: Path) -> None:
+    path = tmp_path / "legato.db"
+    for _ in range(2):
+        store = await open_sqlite(path)
+        await store.ping()
+        await store.close()
+    assert pragma(path, "user_version") == len(schema.migrations()) >= 1
+    assert pragma(path, "application_id") == schema.APPLICATION_ID
+    assert pragma(path, "journal_mode") == "wal"
+    assert pragma(path, "integrity_check") == "ok"
+
+
+async def test_what_was_stored_is_there_after_reopening(tmp_path: Path, make: Make) -> None:
+    store = await open_sqlite(str(tmp_path / "legato.db"))
+    new = await make.begun(store)
+    stored = await store.load(new.assistant.id)
+    await store.close()
+    again = await open_sqlite(tmp_path / "legato.db")
+    assert await again.load(new.assistant.id) == stored
+    assert [row.id for row in await again.unended()] == [new.assistant.id]
+    await again.close()
+
+
+async def test_many_may_open_a_new_file_at_once(tmp_path: Path) -> None:
+    stores = await asyncio.gather(*(open_sqlite(tmp_path / "legato.db", readers=1) for _ in range(6)))
+    for store in stores:
+        await store.ping()
+        await store.close()
+
+
+@pytest.mark.parametrize(("synchronous", "number"), [("normal", 1), ("full", 2)])
+async def test_the_setting_says_what_a_power_cut_may_take(tmp_path: Path, synchronous: str, number: int) -> None:
+    store = await open_sqlite(tmp_path / "legato.db", synchronous="full" if synchronous == "full" else "normal")
+    found = await store._writer.run(lambda connection: connection.execute("PRAGMA synchronous").fetchone())
+    assert found == (number,)
+    await store.close()
+
+
+async def test_a_relative_path_stays_the_same_file_wherever_the_process_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = await open_sqlite("a b%20?#é.db")
+    monkeypatch.chdir("/")
+    assert await store.turn("x") is None
+    await store.close()
+    assert (tmp_path / "a b%20?#é.db").is_file()
+
+
+async def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"there is no directory {tmp_path}/nowhere"):
+        await open_sqlite(tmp_path / "nowhere" / "legato.db")
+
+
+async def test_a_directory_is_no_database(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is a directory"):
+        await open_sqlite(tmp_path)
+
+
+async def test_memory_is_refused_for_each_thread_would_have_its_own(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="name a file"):
+        await open_sqlite(":memory:")
+
+
+async def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "letter.txt"
+    path.write_text("Dear dragon,\n" * 100)
+    with pytest.raises(ConfigError, match="no SQLite database"):
+        await open_sqlite(path)
+    assert path.read_text() == "Dear dragon,\n" * 100
+    assert files_of(tmp_path) == ["letter.txt"]
+
+
+async def test_another_programs_database_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE turn (id)")
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match="made by another program"):
+        await open_sqlite(path)
+    assert path.read_bytes() == before
+
+
+async def test_a_newer_schema_is_refused_with_both_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "legato.db"
+    await (await open_sqlite(path)).close()
+    known = len(schema.migrations())
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA user_version = {known + 1}")
+    with pytest.raises(ConfigError, match=f"has schema {known + 1}, this legato knows up to {known}"):
+        await open_sqlite(path)
+
+
+async def test_an_open_that_was_given_up_leaves_no_thread_and_a_good_file(tmp_path: Path) -> None:
+    opening = asyncio.ensure_future(open_sqlite(tmp_path / "legato.db"))
+    await asyncio.sleep(0)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    store = await open_sqlite(tmp_path / "legato.db")
+    await store.ping()
+    await store.close()
+
+
+REFUSED = """
+import asyncio, os, sys
+from legato.stores.sqlite import open_sqlite
+if os.geteuid() == 0:
+    os.setuid(65534)  # root may write anything, nobody may not
+try:
+    asyncio.run(open_sqlite(sys.argv[1]))
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize("name", ["legato.db", "new.db"])
+def test_a_file_or_directory_that_may_not_be_written_is_named(name: str) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        path = Path(folder) / "legato.db"
+        path.touch(0o444)
+        path.parent.chmod(0o555)
+        said = subprocess.run(
+            [sys.executable, "-c", REFUSED, str(path.with_name(name))], check=True, capture_output=True, text=True
+        )
+        path.parent.chmod(0o755)
+    assert said.stdout.startswith(f"ConfigError database {folder}/{name}: it and its directory must be writable"), said
+
+
+# Migrations
+
+
+def test_migrations_are_numbered_without_a_hole_and_run_from_empty() -> None:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        schema.migrate(connection, Path("x"), schema.migrations())
+        tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+    assert {"chat", "turn", "log", "block", "round", "call", "datum", "timeline"} <= {name for (name,) in tables}
+
+
+def test_only_what_is_missing_is_run() -> None:
+    scripts = ["CREATE TABLE a (x);\nCREATE INDEX i ON a (x);", "-- a comment; with one\nCREATE TABLE b (y);"]
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        for known in (1, 2, 2):
+            schema.migrate(connection, Path("x"), scripts[:known])
+            assert connection.execute("PRAGMA user_version").fetchone() == (known,)
+
+
+def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "legato.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        schema.migrate(connection, path, ["CREATE TABLE a (x);"])
+        with pytest.raises(sqlite3.OperationalError):
+            schema.migrate(connection, path, ["CREATE TABLE a (x);", "CREATE TABLE b (y);\nCREATE TABLE a (x);"])
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT name FROM sqlite_schema").fetchall() == [("a",)]
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
