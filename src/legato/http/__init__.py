@@ -1,0 +1,1 @@
+"""Surfaces translate, they never decide: HTTP in front of ``runtime.service`` (WIRE 2)."""

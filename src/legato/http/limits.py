@@ -1,0 +1,113 @@
+"""Bounds of a request, kept while it arrives: the path, the query, the body in bytes and in time (DESIGN 1, P12).
+
+What is inside gets a body that is whole and within its bound, as one message, or is not called.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import anyio
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from legato.core.errors import RequestError, TooLarge
+from legato.http.errors import refuse
+from legato.http.headers import has_body, values
+
+# Bytes. Ids are at most 64 of them, the longest path holds two; a query holds a cursor and a ticket.
+PATH_BYTES: Final = 2_048
+QUERY_BYTES: Final = 8_192
+
+
+class Limits:
+    """``body_bytes`` bounds a body; it must come within ``body_seconds``, and never pause for ``body_idle_seconds``."""
+
+    def __init__(self, app: ASGIApp, *, body_bytes: int, body_seconds: float, body_idle_seconds: float) -> None:
+        self._app = app
+        self._body_bytes = body_bytes
+        self._body_seconds = body_seconds
+        self._body_idle_seconds = body_idle_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            _check_url(scope)
+            body = await self._body(scope, receive) if has_body(scope) else b""
+        except RequestError as error:
+            await refuse(error, scope, receive, send)
+            return
+        if body is not None:
+            await self._app(scope, _replayed(body, receive), send)
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
+        """The whole body; None if the client left before its end. Raises ``TooLarge`` without reading on."""
+        declared = _declared(scope)
+        if declared is not None and declared > self._body_bytes:
+            raise self._too_large(declared)
+        pieces: list[bytes] = []
+        size = 0
+        deadline = anyio.current_time() + self._body_seconds
+        while True:
+            message = await self._next(receive, deadline)
+            if message["type"] == "http.disconnect":
+                return None
+            piece: bytes = message.get("body", b"")
+            size += len(piece)
+            if size > self._body_bytes:
+                raise self._too_large(declared)
+            pieces.append(piece)
+            if not message.get("more_body", False):
+                return b"".join(pieces)
+
+    async def _next(self, receive: Receive, deadline: float) -> Message:
+        idle = anyio.current_time() + self._body_idle_seconds
+        with anyio.CancelScope(deadline=min(deadline, idle)):
+            return await receive()
+        if idle < deadline:
+            raise RequestError(f"the body paused for {self._body_idle_seconds:g} s", code="request_timeout")
+        raise RequestError(f"the body took over {self._body_seconds:g} s", code="request_timeout")
+
+    def _too_large(self, declared: int | None) -> TooLarge:
+        said = "more" if declared is None else str(declared)
+        return TooLarge(
+            f"the body has {said} bytes, limit is {self._body_bytes}",
+            code="body_too_large",
+            limit=self._body_bytes,
+            actual=declared,
+        )
+
+
+def _check_url(scope: Scope) -> None:
+    path, query = scope.get("raw_path") or scope["path"].encode(), scope["query_string"]
+    for name, text, limit in (("path", path, PATH_BYTES), ("query", query, QUERY_BYTES)):
+        if len(text) > limit:
+            raise TooLarge(
+                f"the {name} has {len(text)} bytes, limit is {limit}",
+                code="uri_too_long",
+                limit=limit,
+                actual=len(text),
+            )
+
+
+def _declared(scope: Scope) -> int | None:
+    """What ``Content-Length`` says. httptools refuses a bad one itself; other servers may hand it on."""
+    said = set(values(scope, b"content-length"))
+    if not said:
+        return None
+    length = said.pop()
+    if said or len(length) > 18 or not (length.isascii() and length.isdecimal()):
+        raise RequestError("content-length is not one number", code="bad_request")
+    return int(length)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """``receive`` that first gives the whole body, then what the client does next: leave."""
+    given = False
+
+    async def replay() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
