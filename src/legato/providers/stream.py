@@ -1,0 +1,261 @@
+"""One attempt of one request, the same for every wire: send it, read it, watch the clock.
+
+Whatever the outside does becomes an input, never an exception. Whether to try again is not decided here.
+
+Two clocks run. The first goes from the sending of the request to the first event that means something; the second from
+one such event to the next. Pings, comments and white space (an endless run of it inside arguments is a known failure)
+are bytes, not meaning: they hold off neither clock, and their absence means nothing. Neither bounds the whole. Time in
+which our own side does not read is nobody's silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Protocol, TypeAlias
+
+import msgspec
+
+from legato.core.blocks import Json
+from legato.core.inputs import Delta, ProviderInput, ResponseEnded, ResponseFailed
+from legato.observability import count
+from legato.providers.failures import failed, refused
+from legato.providers.outgoing import Request
+from legato.providers.transport import Answer, ConnectionLost, Transport, Unreachable
+
+REFUSAL_MAX = 64 * 1024
+"""Bytes of an error body that are read: its message is in the first of them."""
+_REFUSAL_SECONDS = 10.0
+_TITLE = re.compile(r"<title>\s*(.*?)\s*</title>", re.IGNORECASE | re.DOTALL)
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds."""
+
+    connect: float
+    first_event: float
+    idle: float
+
+
+class ResponseDecoder(Protocol):
+    def feed(self, data: bytes) -> list[ProviderInput]: ...
+
+    def end(self) -> list[ProviderInput]: ...
+
+
+Failure: TypeAlias = Callable[[int | None, Json], ResponseFailed]
+"""What an error body means, by the status it came with."""
+
+
+async def attempt(
+    transport: Transport,
+    base_url: str,
+    request: Request,
+    decoder: ResponseDecoder,
+    failure: Failure,
+    *,
+    limits: Limits,
+    provider: str,
+    secret: str | None,
+) -> AsyncGenerator[Sequence[ProviderInput], None]:
+    """Each item is all inputs of one read; the last of the last is ``ResponseEnded`` or ``ResponseFailed``.
+
+    Closing the generator closes the socket at once. ``secret`` never stands in a message.
+    """
+    answer: Answer | None = None
+    watch: _Watch | None = None
+    well = done = False
+    try:
+        started = asyncio.get_running_loop().time()
+        opened = await _open(transport, base_url + request.path, request, limits)
+        if isinstance(opened, ResponseFailed):
+            yield [_stamped(opened, provider, secret)]
+            return
+        answer = opened
+        if (refusal := await _refusal(answer, failure)) is not None:
+            yield [_stamped(refusal, provider, secret)]
+            return
+        watch = _Watch(answer, limits, started)
+        while not done:
+            batch = await _read(answer, decoder, watch)
+            if not batch:
+                continue
+            match batch[-1]:
+                case ResponseEnded():
+                    well = done = True
+                case ResponseFailed() as last:
+                    batch[-1] = _stamped(last, provider, secret)
+                    done = True
+                case _:
+                    pass
+            watch.hear(batch)
+            yield batch
+            watch.go_on()
+    finally:
+        if watch is not None:
+            watch.stop()
+        if answer is not None:
+            if well:
+                answer.finish()
+            else:
+                answer.abort()
+
+
+async def _open(transport: Transport, url: str, request: Request, limits: Limits) -> Answer | ResponseFailed:
+    headers = {"content-type": "application/json", "accept": "text/event-stream", **request.headers}
+    try:
+        async with asyncio.timeout(limits.first_event):
+            return await transport.post(url, headers, request.body, connect_timeout=limits.connect)
+    except TimeoutError:
+        return failed("provider_timeout", f"no answer within {limits.first_event:g} s")
+    except Unreachable as error:
+        return failed("provider_unreachable", str(error), retryable=error.retryable)
+    except ConnectionLost as error:
+        return failed("provider_cut", str(error))
+
+
+async def _read(answer: Answer, decoder: ResponseDecoder, watch: _Watch) -> list[ProviderInput]:
+    try:
+        data = await answer.read()
+    except ConnectionLost as error:
+        if watch.overdue is not None:
+            return [failed("provider_timeout", watch.overdue)]
+        # Some end the body badly after all was said: the decoder knows whether it was.
+        batch = decoder.end()
+        if batch and isinstance(last := batch[-1], ResponseFailed):
+            batch[-1] = failed("provider_cut", f"{last.error.message}; {error}")
+        return batch
+    if data:
+        watch.bytes_came()
+        return decoder.feed(data)
+    return decoder.end()
+
+
+class _Watch:
+    """One timer for the whole response: it looks whether the deadline has moved, and is set again if it has."""
+
+    def __init__(self, answer: Answer, limits: Limits, started: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._answer = answer
+        self._limits = limits
+        self._begun = False
+        self._last_byte = started
+        self._reading = True
+        self._deadline = started + limits.first_event
+        self._timer = self._loop.call_at(self._deadline, self._look)
+        self.overdue: str | None = None
+
+    def bytes_came(self) -> None:
+        self._last_byte = self._loop.time()
+
+    def hear(self, batch: Sequence[ProviderInput]) -> None:
+        self._reading = False
+        for said in batch:
+            if type(said) is not Delta or not said.text.isspace():
+                self._begun = True
+                self._deadline = self._last_byte + self._limits.idle
+                return
+
+    def go_on(self) -> None:
+        """Reading goes on: the time since the last read was ours."""
+        self._reading = True
+        self._deadline += self._loop.time() - self._last_byte
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        if not self._reading or now < self._deadline:
+            self._timer = self._loop.call_at(max(self._deadline, now + 1), self._look)
+            return
+        limit = self._limits.idle if self._begun else self._limits.first_event
+        since = "the last event" if self._begun else "the request"
+        self.overdue = (
+            f"nothing that means something for {limit:g} s since {since}; "
+            f"the last byte came {now - self._last_byte:.1f} s ago"
+        )
+        count("provider_stalls")
+        self._answer.abort()
+
+
+async def _refusal(answer: Answer, failure: Failure) -> ResponseFailed | None:
+    """What the answer says if it is no event stream; None if it is one."""
+    kind = (answer.headers.get("content-type") or "").partition(";")[0].strip().lower()
+    refuses = answer.status >= 300
+    if not refuses and kind not in {"application/json", "text/html"}:
+        return None
+    body = await _body(answer)
+    try:
+        value: Json = json.loads(body.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return _unread(answer.status, kind, body)
+    if refuses or (isinstance(value, dict) and value.get("error")):
+        status = answer.status if refuses else None
+        return _delayed(failure(status, value), answer.headers)
+    return failed("provider_garbled", f"expected an event stream, got {kind}", status=answer.status, retryable=False)
+
+
+def _unread(status: int, kind: str, body: bytes) -> ResponseFailed:
+    text = body.decode("utf-8", "replace").strip()
+    if kind == "text/html":
+        title = _TITLE.search(text)
+        text = title[1] if title is not None else "a page of HTML"
+    if status < 300:
+        return failed("provider_garbled", f"expected an event stream, got {kind}: {text}", status=status)
+    return refused(f"status {status}: {text or 'no body'}", status=status)
+
+
+async def _body(answer: Answer) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(_REFUSAL_SECONDS):
+            while size < REFUSAL_MAX and (piece := await answer.read()):
+                pieces.append(piece)
+                size += len(piece)
+    except (TimeoutError, ConnectionLost):
+        pass  # what came of it is better than nothing
+    return b"".join(pieces)[:REFUSAL_MAX]
+
+
+def _delayed(refusal: ResponseFailed, headers: Mapping[str, str]) -> ResponseFailed:
+    """With what the headers say about trying again."""
+    error = refusal.error
+    match headers.get("x-should-retry"):  # OpenAI's and Anthropic's own clients follow it (2026-11)
+        case "true":
+            error = msgspec.structs.replace(error, retryable=True)
+        case "false":
+            error = msgspec.structs.replace(error, retryable=False)
+        case _:
+            pass
+    return ResponseFailed(error=error, retry_after=retry_after(headers, datetime.now(UTC)))
+
+
+def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Seconds to wait, said as milliseconds, seconds or a date; None if nothing readable is said."""
+    for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
+        try:
+            seconds = float(headers.get(name, "")) / unit
+        except ValueError:
+            continue
+        if 0 <= seconds < float("inf"):
+            return seconds
+    try:
+        then = parsedate_to_datetime(headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    then = then if then.tzinfo is not None else then.replace(tzinfo=UTC)
+    return max((then - now).total_seconds(), 0.0)
+
+
+def _stamped(last: ResponseFailed, provider: str, secret: str | None) -> ResponseFailed:
+    """With the provider's name, and without its key should the message repeat it."""
+    message = last.error.message.replace(secret, "[key]") if secret else last.error.message
+    error = msgspec.structs.replace(last.error, provider=provider, message=message)
+    count("provider_failures", provider=provider, code=error.code)
+    return ResponseFailed(error=error, retry_after=last.retry_after)
