@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Literal
 
@@ -113,7 +113,7 @@ class FakeTurn:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def follow(self, after: int) -> AsyncGenerator[Sequence[bytes], None]:
+    async def frames(self, after: int, encode: Callable[[bytes], bytes]) -> AsyncGenerator[bytes, None]:
         self.readers += 1
         self._wake()
         try:
@@ -122,7 +122,7 @@ class FakeTurn:
                 batch = self.lines[after:]
                 after += len(batch)
                 if batch:
-                    yield batch
+                    yield b"".join(map(encode, batch))
                 elif self.ended or self.let_go:
                     return
                 else:
@@ -162,9 +162,9 @@ class FakeService:
             raise NotFound(f"there is no turn {turn_id!r}")
         return self.turns_by_id[turn_id]
 
-    async def start(self, post: PostTurn, *, principal: str, fingerprint: str) -> tuple[Started, bool]:
+    async def post(self, post: PostTurn, *, principal: str, fingerprint: str) -> tuple[Started, bool]:
         self.principals.add(principal)
-        await self._answer("start", post)
+        await self._answer("post", post)
         turn_id = post.turn_id if isinstance(post.turn_id, str) else f"t{len(self.posts) + 100}"
         new = turn_id not in self.posts
         if not new and self.posts[turn_id][1] != fingerprint:
@@ -190,9 +190,11 @@ class FakeService:
         await self._answer("get", turn_id)
         return turn_view(self._known(turn_id).id)
 
-    def follow(self, turn_id: str, *, after: int, each: bool) -> AsyncGenerator[Sequence[bytes], None]:
-        self.calls.append(("follow", (after, each)))
-        return self.turns_by_id[turn_id].follow(after)
+    def frames(
+        self, turn_id: str, *, after: int, each: bool, encode: Callable[[bytes], bytes]
+    ) -> AsyncGenerator[bytes, None]:
+        self.calls.append(("frames", (after, each)))
+        return self.turns_by_id[turn_id].frames(after, encode)
 
     async def position(self, turn_id: str, *, after: int, principal: str) -> Literal["ended", "open"]:
         await self._answer("position", after)

@@ -32,12 +32,13 @@ def test_a_frame_names_its_event_and_seq_and_carries_the_line_as_it_is(event: Ev
 
 
 def test_all_that_is_pending_is_one_piece_of_whole_frames_until_it_is_very_long() -> None:
-    frames = [b"x" * 1000] * 600
-    assert list(pieces(frames[:10])) == [b"x" * 10_000]
-    long = list(pieces(frames))
+    one = b"data: " + b"x" * 992 + b"\n\n"
+    assert list(pieces(one * 10)) == [one * 10]
+    long = list(pieces(one * 600))
+    assert b"".join(long) == one * 600
     assert len(long) == 3
-    assert all(len(piece) % 1000 == 0 and len(piece) <= SEND_BYTES + 1000 for piece in long)
-    assert list(pieces([])) == []
+    assert all(piece.endswith(b"\n\n") and len(piece) <= SEND_BYTES + 1000 for piece in long)
+    assert list(pieces(b"")) == []
 
 
 async def follow(edge: Edge, turn_id: str, *headers: str, query: str = "") -> tuple[Raw, bytes]:
@@ -99,7 +100,7 @@ async def test_the_larger_cursor_counts(edge: Edge, query: str, headers: tuple[s
     async with raw.stream:
         assert status_of(head) == 200
         await edge.service.turn().until_readers(1)
-        assert edge.service.calls[-2:] == [("position", after), ("follow", (after, False))]
+        assert edge.service.calls[-2:] == [("position", after), ("frames", (after, False))]
 
 
 async def test_each_delta_is_asked_for_by_name(edge: Edge) -> None:
@@ -107,7 +108,7 @@ async def test_each_delta_is_asked_for_by_name(edge: Edge) -> None:
     raw, _ = await follow(edge, "t1", query="?deltas=each")
     async with raw.stream:
         await edge.service.turn().until_readers(1)
-        assert edge.service.calls[-1] == ("follow", (0, True))
+        assert edge.service.calls[-1] == ("frames", (0, True))
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ class Native:
         if call.wants_stream:
             # A place first: once the turn is accepted there is nothing left to refuse.
             call.seat.take()
-        started, new = await self._service.start(call.body, principal=call.principal, fingerprint=call.fingerprint)
+        started, new = await self._service.post(call.body, principal=call.principal, fingerprint=call.fingerprint)
         location = f"/v1/turns/{started.assistant_turn.id}"
         if call.wants_stream:
             return Follow(turn_id=started.assistant_turn.id, headers=((b"location", location.encode()),))
@@ -178,6 +178,10 @@ def _attachment(datum: Datum) -> Reply:
 def operations(service: TurnService) -> list[Operation]:
     """The table of this surface."""
     native = Native(service)
+    return [*_turns(native), *_chats(native), *_lists(native)]
+
+
+def _turns(native: Native) -> list[Operation]:
     stream = Media(EVENT_STREAM, "The turn's events, each as the `data` of a server-sent event", carries=Event)
     any_bytes = Media("application/octet-stream", "The bytes, with the media type they were posted with")
     return [
@@ -240,6 +244,11 @@ def operations(service: TurnService) -> list[Operation]:
             query=NoQuery,
             answers={200: (any_bytes,)},
         ),
+    ]
+
+
+def _chats(native: Native) -> list[Operation]:
+    return [
         operation(
             "GET /v1/chats",
             "Chats, the newest updated_at first",
@@ -290,6 +299,11 @@ def operations(service: TurnService) -> list[Operation]:
             query=TurnsQuery,
             answers={200: (TurnPage, TreePage)},
         ),
+    ]
+
+
+def _lists(native: Native) -> list[Operation]:
+    return [
         operation(
             "GET /v1/tools",
             "The registered tools",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable
 from typing import Literal, Protocol
 
 from legato.core.posts import PatchChat, PostChat, PostTurn
@@ -23,13 +23,16 @@ from legato.core.views import (
 
 
 class TurnService(Protocol):
-    async def start(self, post: PostTurn, *, principal: str, fingerprint: str) -> tuple[Started, bool]: ...
+    async def post(self, post: PostTurn, *, principal: str, fingerprint: str) -> tuple[Started, bool]: ...
 
     async def cancel(self, turn_id: str, *, mode: Literal["now"], principal: str) -> tuple[Cancelled, bool]: ...
 
     async def get(self, turn_id: str, *, principal: str) -> TurnView: ...
 
-    def follow(self, turn_id: str, *, after: int, each: bool) -> AsyncGenerator[Sequence[bytes], None]: ...
+    def frames(
+        self, turn_id: str, *, after: int, each: bool, encode: Callable[[bytes], bytes]
+    ) -> AsyncGenerator[bytes, None]:
+        """All that is pending, framed by ``encode`` and joined: at each wake-up one piece, shared by all readers."""
 
     async def position(self, turn_id: str, *, after: int, principal: str) -> Literal["ended", "open"]: ...
 

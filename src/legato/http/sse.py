@@ -7,7 +7,7 @@ leaves, when the server stops, or when the store is away; only the first of thes
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import aclosing
 from typing import Final
 
@@ -102,9 +102,10 @@ class Streams:
     async def _pump(self, turn_id: str, follow: Follow, line: _Line) -> None:
         """Until the turn has ended, or can be followed no further from here."""
         try:
-            async with aclosing(self._service.follow(turn_id, after=follow.after, each=follow.each)) as batches:
+            framed = self._service.frames(turn_id, after=follow.after, each=follow.each, encode=frame)
+            async with aclosing(framed) as batches:
                 async for batch in batches:
-                    for piece in pieces(map(frame, batch)):
+                    for piece in pieces(batch):
                         await line.write(piece)
         except LegatoError as error:
             logger.warning("a stream of turn %s ends early: %s", turn_id, error)
@@ -143,15 +144,13 @@ async def _watch(receive: Receive, reader: anyio.CancelScope) -> None:
     reader.cancel()
 
 
-def pieces(frames: Iterable[bytes]) -> Iterator[bytes]:
-    """Whole frames joined: all that is pending in one piece, or in several once it is over ``SEND_BYTES``."""
-    joined: list[bytes] = []
-    size = 0
-    for one in frames:
-        joined.append(one)
-        size += len(one)
-        if size >= SEND_BYTES:
-            yield b"".join(joined)
-            joined, size = [], 0
-    if joined:
-        yield b"".join(joined)
+def pieces(frames: bytes) -> Iterator[bytes]:
+    """All of it in one piece, or in several of whole frames once it is over ``SEND_BYTES``."""
+    start = 0
+    while len(frames) - start > SEND_BYTES:
+        # A frame's data is one line: two line breaks are found between frames only.
+        end = frames.index(b"\n\n", start + SEND_BYTES - 2) + 2
+        yield frames[start:end]
+        start = end
+    if start < len(frames):
+        yield frames[start:] if start else frames

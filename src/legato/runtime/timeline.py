@@ -22,7 +22,7 @@ class TimelineRecorder:
         self._now = now
         self._began = began
         self._spans: dict[tuple[str, str], Span] = {}
-        self._open("owner", "owner", round=0)
+        self._open("owner", "", name="owner", round=0)
 
     def spans(self) -> tuple[Span, ...]:
         return tuple(self._spans.values())
@@ -31,12 +31,18 @@ class TimelineRecorder:
         """``event``, no delta, was just said; ``turn`` has it. ``held``: tools of this name wait for their response."""
         match event:
             case e.RoundStart():
-                self._open("round", f"{event.round}.{event.attempt}", round=event.round)
+                self._open("round", _round_key(event), name=event.model, round=event.round)
             case e.RoundStop():
-                self._close("round", f"{event.round}.{event.attempt}")
+                self._close("round", _round_key(event))
             case e.BlockStart():
-                call_id = event.call_id
-                self._open("block", str(event.index), round=event.round, index=event.index, call_id=call_id)
+                self._open(
+                    "block",
+                    str(event.index),
+                    name=event.block_type,
+                    round=event.round,
+                    index=event.index,
+                    call_id=event.call_id,
+                )
             case e.BlockStop():
                 self._close("block", str(event.index))
                 self._see_call(turn.starts[event.index], held)
@@ -53,7 +59,7 @@ class TimelineRecorder:
 
     def store_wait(self, name: str, round: int) -> Callable[[], None]:
         """Somebody waits for the store from now on; call what is returned when it is over."""
-        self._open("store", name, round=round)
+        self._open("store", name, name=name, round=round)
         return lambda: self._close("store", name)
 
     def _see_call(self, start: e.BlockStart, held: Callable[[str], bool]) -> None:
@@ -67,19 +73,28 @@ class TimelineRecorder:
 
     def _open_call(self, kind: _Kind, start: e.BlockStart) -> None:
         assert not isinstance(start.call_id, UnsetType)
-        self._open(kind, start.call_id, round=start.round, index=start.index, call_id=start.call_id)
+        assert not isinstance(start.tool_name, UnsetType)
+        self._open(
+            kind,
+            start.call_id,
+            name=start.tool_name,
+            round=start.round,
+            index=start.index,
+            call_id=start.call_id,
+        )
 
     def _open(
         self,
         kind: _Kind,
         key: str,
         *,
+        name: str,
         round: int,
         index: int | UnsetType = UNSET,
         call_id: str | UnsetType = UNSET,
     ) -> None:
         self._spans[kind, key] = Span(
-            kind=kind, name=key, round=round, start_ms=self._ms(), end_ms=None, index=index, call_id=call_id
+            kind=kind, name=name, round=round, start_ms=self._ms(), end_ms=None, index=index, call_id=call_id
         )
 
     def _close(self, kind: str, key: str) -> None:
@@ -89,6 +104,10 @@ class TimelineRecorder:
 
     def _ms(self) -> float:
         return round((self._now() - self._began) * 1000, 3)
+
+
+def _round_key(event: e.RoundStart | e.RoundStop) -> str:
+    return f"{event.round}.{event.attempt}"
 
 
 def overlap_ms(spans: Sequence[Span]) -> float:

@@ -1,0 +1,191 @@
+"""The composition root: the only file that knows every name.
+
+From one ``Config`` it builds the store, the providers, the tools and the service, and opens and closes them in order.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from legato.config import Config, load
+from legato.config.model import SCRIPT_MODEL, ProviderConfig
+from legato.core.errors import ConfigError
+from legato.core.turn import TurnLimits
+from legato.http.app import HttpSettings, build_app
+from legato.ports import Provider, Store, Tool
+from legato.providers.directory import ModelDirectory
+from legato.providers.provider import ProviderSettings, HttpProvider
+from legato.providers.script_provider import ScriptProvider
+from legato.runtime.admission import AdmissionLimits
+from legato.runtime.journal import JournalSettings
+from legato.runtime.service import ServiceSettings, TurnService
+from legato.runtime.toolbox import Toolbox
+from legato.serve import bind, serve, url_of
+from legato.stores.sqlite import open_sqlite
+from legato.tools import demo
+from legato.tools.registry import ToolRegistry
+
+SYSTEM = (
+    "You are a helpful assistant. Answer in the user's language. "
+    "Use the tools you have where they help, several at once where they do not depend on each other."
+)
+"""What every model is told first, unless ``[chat] system`` says something else."""
+
+Toolish = Tool | Callable[..., object]
+
+
+@asynccontextmanager
+async def open_store(config: Config) -> AsyncIterator[Store]:
+    store = await open_sqlite(Path(config.server.db), synchronous=config.storage.synchronous)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def open_service(config: Config, *, tools: Iterable[Toolish] = ()) -> AsyncIterator[TurnService]:
+    """The service of a configuration, with ``tools`` beside those the configuration names. Raises ``ConfigError``."""
+    registry = tool_registry(config, tools)
+    directory = model_directory(config)
+    toolbox = Toolbox(registry, hard_output_bytes=config.limits.tool_output_bytes)
+    async with open_store(config) as store:
+        try:
+            async with TurnService(
+                store=store,
+                models=directory,
+                tools=registry,
+                formatters=registry.formatters,
+                toolbox=toolbox,
+                settings=_service_settings(config),
+            ) as service:
+                yield service
+        finally:
+            toolbox.close()
+            await directory.close()
+
+
+@asynccontextmanager
+async def open_library(
+    db: str | Path = "legato.db", *, tools: Iterable[Toolish] = (), model: str | None = None
+) -> AsyncIterator[TurnService]:
+    """``legato.open``: environment and ``legato.toml`` count as they do for the server."""
+    flags = {"server.db": str(db)} | ({} if model is None else {"server.model": model})
+    folder = Path.cwd() / "legato.toml"
+    config = load(flags=flags, environ=os.environ, file=folder if folder.is_file() else None)
+    async with open_service(config, tools=tools) as service:
+        yield service
+
+
+async def run_server(config: Config, *, say: Callable[[str], None]) -> int:
+    """Serve until a signal comes; the exit code. ``say`` gets the first lines. Raises ``ConfigError``."""
+    sockets = bind(config.server.host, config.server.port, anywhere=config.server.insecure_no_auth)
+    try:
+        async with open_service(config) as service:
+            app = build_app(service, settings=_http_settings(config))
+
+            async def drain() -> None:
+                await service.drain(config.server.drain)
+
+            def ready() -> None:
+                for line in first_lines(config, url_of(sockets, config.server.host), service):
+                    say(line)
+
+            return await serve(app, sockets, drain=drain, ready=ready)
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def first_lines(config: Config, url: str, service: TurnService) -> Sequence[str]:
+    """What a person reads who has just started it (WIRE 1)."""
+    names = [tool.name for tool in service.tools().data]
+    lines = [
+        f"Legato is listening on {url}",
+        f"  model     {config.default_model or 'none: a request must name one'}",
+        f"  tools     {', '.join(names) or 'none'}",
+        f"  database  {Path(config.server.db).resolve()}",
+    ]
+    if config.script_enabled and config.default_model == SCRIPT_MODEL:
+        lines.append("  no provider has a key, so the built-in script provider answers")
+    return [*lines, *(f"  {notice}" for notice in config.notices)]
+
+
+def tool_registry(config: Config, tools: Iterable[Toolish] = ()) -> ToolRegistry:
+    """In order: ``tools``, the configuration's modules, and the demo's own where it is what one looks at first."""
+    registry = ToolRegistry(tools)
+    registry.load(config.tools.modules)
+    registry.load(config.formatters.modules)
+    if config.default_model == SCRIPT_MODEL and not len(registry):
+        registry.load([demo.__name__])
+    return registry
+
+
+def model_directory(config: Config) -> ModelDirectory:
+    providers: dict[str, Provider] = {}
+    unready: dict[str, str] = {}
+    for name, provider in config.providers.items():
+        if provider.ready:
+            providers[name] = _provider(name, provider)
+        else:
+            unready[name] = f"provider {name} has no key: set {_where_the_key_goes(provider)}"
+    if config.script_enabled:
+        providers["script"] = ScriptProvider()
+    return ModelDirectory(providers, unready=unready, default=config.default_model)
+
+
+def _where_the_key_goes(provider: ProviderConfig) -> str:
+    return provider.api_key_env or f"the file {provider.api_key_file}"
+
+
+def _provider(name: str, provider: ProviderConfig) -> Provider:
+    return HttpProvider(
+        ProviderSettings(
+            name=name,
+            wire=provider.wire,
+            base_url=provider.base_url,
+            api_key=None if provider.api_key is None else provider.api_key.get_secret_value(),
+            seal=provider.seal,
+            connect_timeout=provider.connect_timeout,
+            first_event_timeout=provider.first_event_timeout,
+            idle_timeout=provider.idle_timeout,
+            max_retries=provider.max_retries,
+            models=provider.models,
+        )
+    )
+
+
+def _service_settings(config: Config) -> ServiceSettings:
+    limits = config.limits
+    return ServiceSettings(
+        system=config.chat.system or SYSTEM,
+        running_turns=limits.running_turns,
+        turn=TurnLimits(
+            calls_per_round=limits.calls_per_round,
+            parallel_calls=limits.parallel_calls,
+            blocks=limits.blocks,
+            argument_bytes=limits.argument_bytes,
+        ),
+        admission=AdmissionLimits(
+            rounds=limits.rounds,
+            seconds=limits.seconds,
+            request_blocks=limits.request_blocks,
+            default_tools=config.tools.default,
+        ),
+        journal=JournalSettings(
+            flush_interval=config.storage.flush_interval, persist_timeout=config.storage.persist_timeout
+        ),
+    )
+
+
+def _http_settings(config: Config) -> HttpSettings:
+    return HttpSettings(
+        cors_origins=config.server.cors_origins,
+        hosts=config.server.hosts,
+        body_bytes=config.limits.body_bytes,
+        json_depth=config.limits.json_depth,
+        readers=config.limits.readers,
+    )
