@@ -1,0 +1,210 @@
+"""From a raw result to what the model reads (DESIGN 5, Formatters).
+
+A formatter is applied when messages are built, never when results are stored. It sees good results only; of a failed
+call the model reads the error. A formatter that raises, or gives no text, is replaced by the default one for that
+result, is logged once for each tool and cause, and is counted: none ever fails in silence.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from legato.core.blocks import CallError, Json, Outcome
+from legato.core.errors import ConfigError
+from legato.core.records import Reading
+from legato.core.text import clean
+from legato.core.text import cut as first_bytes
+from legato.observability import count, warn_once
+from legato.tools.places import Place, place_of
+
+_log = logging.getLogger(__name__)
+
+DEFAULT = "default"
+_DEFAULT_VERSION = 1
+_MARK = "__legato_formatters__"
+
+_F = TypeVar("_F", bound=Callable[[Json], str])
+
+
+class FormatterDeclaration(NamedTuple):
+    tool_name: str
+    version: int
+    function: Callable[[Json], str]
+    place: Place
+
+
+def formatter(tool_name: str, *, version: int = 1) -> Callable[[_F], _F]:
+    """Declare ``(output) -> str`` as what the model reads of this tool's results.
+
+    Raise ``version`` when it changes: results that were read already keep the text they had.
+    """
+
+    def declare(function: _F) -> _F:
+        declared = _checked(FormatterDeclaration(tool_name, version, function, place_of(function)))
+        setattr(function, _MARK, (*formatters_of(function), declared))
+        return function
+
+    return declare
+
+
+def formatters_of(thing: object) -> tuple[FormatterDeclaration, ...]:
+    """The declarations of a function, in the order they were made; one function may serve several tools."""
+    declared = getattr(thing, _MARK, ())
+    return declared if isinstance(declared, tuple) else ()
+
+
+def declared_for(tool_name: str, function: Callable[[Json], str], place: Place) -> FormatterDeclaration:
+    """A formatter given with its tool: its own declaration for that tool if it has one, else version 1."""
+    own = [one for one in formatters_of(function) if one.tool_name == tool_name]
+    return own[-1] if own else _checked(FormatterDeclaration(tool_name, 1, function, place))
+
+
+def _checked(declared: FormatterDeclaration) -> FormatterDeclaration:
+    name: object = declared.tool_name
+    version: object = declared.version
+    function, place = declared.function, declared.place
+    title = f"{place}: formatter of {name!r}"
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f'{place}: @formatter takes the name of its tool, as in @formatter("get_weather")')
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise ConfigError(f"{title}: version is {version!r}; it is a whole number, at least 1")
+    if not callable(function):
+        raise ConfigError(f"{title}: it is {type(function).__name__}; it is a function of the output that gives text")
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigError(f"{title}: it is async; messages are built in one go, make it a plain function")
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        raise ConfigError(f"{title}: it takes one argument, the output") from None
+    except ValueError:
+        pass  # some built-in functions have no signature to look at
+    return declared
+
+
+class FormatterRegistry:
+    """Implements ``ports.Formatters``."""
+
+    def __init__(self, declared: Iterable[FormatterDeclaration] = ()) -> None:
+        self._by_tool: dict[str, FormatterDeclaration] = {}
+        for one in declared:
+            self.add(one)
+
+    def add(self, declared: FormatterDeclaration) -> None:
+        """Raises ``ConfigError`` if the tool has another formatter already."""
+        there = self._by_tool.get(declared.tool_name)
+        if there is not None and (there.place, there.version) != (declared.place, declared.version):
+            raise ConfigError(
+                f"{declared.place}: tool {declared.tool_name!r} has a formatter already, from {there.place}; keep one"
+            )
+        self._by_tool[declared.tool_name] = declared
+
+    def names(self) -> list[str]:
+        """Tools that have their own."""
+        return list(self._by_tool)
+
+    def warn_of_strangers(self, tools: Iterable[str]) -> list[FormatterDeclaration]:
+        """Those whose tool does not exist, each logged: they would never fire. Ask once all tools are known."""
+        known = set(tools)
+        strangers = [one for one in self._by_tool.values() if one.tool_name not in known]
+        for one in strangers:
+            message = f"{one.place}: there is no tool {one.tool_name!r}, so its formatter never fires"
+            warn_once(_log, f"formatter_without_tool:{one.tool_name}", message)
+        return strangers
+
+    def read(
+        self, *, call_id: str, tool_name: str, outcome: Outcome, output: Json, error: CallError | None, max_bytes: int
+    ) -> Reading:
+        """What the model reads, at most ``max_bytes`` bytes of UTF-8. Never raises."""
+        if outcome != "ok":
+            return _default(call_id, _failure(outcome, output, error), max_bytes)
+        own = self._by_tool.get(tool_name)
+        if own is None:
+            # Counted for good results only: a failed call's name may be the model's invention, and labels are few.
+            count("formatter_default", tool=tool_name)
+            message = f"tool {tool_name!r} has no formatter of its own; the model reads its results as they are"
+            warn_once(_log, f"formatter_missing:{tool_name}", message)
+            return _default(call_id, plain(output), max_bytes)
+        text = self._formatted(own, output)
+        if text is None:
+            return _default(call_id, plain(output), max_bytes)
+        return Reading(
+            call_id=call_id, text=bounded(clean(text), max_bytes), formatter=own.tool_name, version=own.version
+        )
+
+    @staticmethod
+    def _formatted(own: FormatterDeclaration, output: Json) -> str | None:
+        """None where the formatter has no text for this output."""
+        try:
+            text: object = own.function(_copied(output))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever it raises, the model is told the result
+            _fell_back(own, type(error).__name__, f"raised {type(error).__name__}: {error}")
+            return None
+        if isinstance(text, str):
+            return text
+        _fell_back(own, "not_text", f"gave {type(text).__name__}, not a text")
+        return None
+
+
+def _fell_back(own: FormatterDeclaration, cause: str, what: str) -> None:
+    count("formatter_fallbacks", tool=own.tool_name, cause=cause)
+    message = f"{own.place}: formatter of {own.tool_name!r} {what}; the default one is used instead"
+    warn_once(_log, f"formatter_failed:{own.tool_name}:{cause}", message)
+
+
+def _copied(output: Json) -> Json:
+    """A formatter that changes its argument must not change the stored result."""
+    if isinstance(output, dict | list):
+        return msgspec.json.decode(msgspec.json.encode(output))
+    return output
+
+
+def _default(call_id: str, text: str, max_bytes: int) -> Reading:
+    text = bounded(clean(text), max_bytes)
+    return Reading(call_id=call_id, text=text, formatter=DEFAULT, version=_DEFAULT_VERSION)
+
+
+def _failure(outcome: Outcome, output: Json, error: CallError | None) -> str:
+    message = f"the call ended as {outcome}" if error is None else error.message
+    return message if output is None else f"{message}\n{plain(output)}"
+
+
+def plain(output: Json) -> str:
+    """Text as it is, anything else as compact JSON."""
+    if isinstance(output, str):
+        return output
+    try:
+        return msgspec.json.encode(output).decode()
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
+        # Lone surrogates, or what no JSON reader ever gives; escaped, or shown as Python does, it still can be read.
+        try:
+            return json.dumps(output, separators=(",", ":"), default=repr)
+        except (TypeError, ValueError, RecursionError):
+            return repr(type(output))
+
+
+def bounded(text: str, max_bytes: int) -> str:
+    """At most ``max_bytes`` bytes of UTF-8: two thirds from the head, the rest from the tail, a marker between them.
+
+    No character is torn. Where there is no room for the marker, the head alone.
+    """
+    data = text.encode()
+    if len(data) <= max_bytes:
+        return text
+    room = max_bytes - len(_marker(len(data)).encode())
+    if room <= 0:
+        return first_bytes(text, max(max_bytes, 0))
+    head = data[: room * 2 // 3].decode(errors="ignore")
+    tail = data[len(data) - (room - len(head.encode())) :].decode(errors="ignore")
+    return head + _marker(len(data) - len(head.encode()) - len(tail.encode())) + tail
+
+
+def _marker(left_out: int) -> str:
+    return f"\n[… {left_out} bytes left out …]\n"
