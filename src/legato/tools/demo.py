@@ -6,7 +6,7 @@ They are there while the default model is the script provider's. The same argume
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, TypedDict
+from typing import Annotated, NamedTuple, TypedDict
 
 import anyio
 
@@ -19,34 +19,32 @@ from legato.tools.formatters import formatter
 _PAUSE = 0.25
 """Seconds between two lines of progress: slow enough to be seen, fast enough to be watched."""
 
-_BOOK: dict[str, tuple[str, str]] = {
-    "the-valley": (
+
+class Section(NamedTuple):
+    title: str
+    text: str
+
+
+_BOOK = {
+    "the-valley": Section(
         "The valley",
-        (
-            "Nobody in the valley had seen the dragon, and everybody could describe it. The miller said it was green. "
-            "The priest said it was a parable. Only the ferryman said nothing, and counted his sheep twice a day."
-        ),
+        "Nobody in the valley had seen the dragon, and everybody could describe it. The miller said it was green. "
+        "The priest said it was a parable. Only the ferryman said nothing, and counted his sheep twice a day.",
     ),
-    "the-cave": (
+    "the-cave": Section(
         "The cave",
-        (
-            "The cave lies above the third waterfall, where the air is warm in winter. Its floor is swept. A dragon that "
-            "sweeps its floor, wrote the surveyor, is a dragon that expects visitors."
-        ),
+        "The cave lies above the third waterfall, where the air is warm in winter. Its floor is swept. A dragon "
+        "that sweeps its floor, wrote the surveyor, is a dragon that expects visitors.",
     ),
-    "the-hoard": (
+    "the-hoard": Section(
         "The hoard",
-        (
-            "It was not gold. It was bells: church bells, sheep bells, a ship's bell with the name worn off. The dragon "
-            "tuned them with its claws, and at night it let one note begin before the last had ended."
-        ),
+        "It was not gold. It was bells: church bells, sheep bells, a ship's bell with the name worn off. The "
+        "dragon tuned them with its claws, and at night it let one note begin before the last had ended.",
     ),
-    "the-bargain": (
+    "the-bargain": Section(
         "The bargain",
-        (
-            "The dragon asked for one bell a year and gave rain in return. The ferryman kept the accounts. In forty years "
-            "there was one dry summer, and that year the bell had been cracked."
-        ),
+        "The dragon asked for one bell a year and gave rain in return. The ferryman kept the accounts. In forty "
+        "years there was one dry summer, and that year the bell had been cracked.",
     ),
 }
 
