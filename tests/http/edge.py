@@ -33,6 +33,7 @@ from legato.core.views import (
     TurnView,
 )
 from legato.http.app import App, HttpSettings, build_app
+from legato.runtime.service import LOCAL, TurnService
 from legato.serve import Server, bind
 
 NOW = "2026-11-01T12:00:00.000Z"
@@ -137,7 +138,7 @@ class FakeTurn:
                 await self._changed.wait()
 
 
-class FakeService:
+class FakeService(TurnService):
     """Turns are made by tests, or by a post; ``broken`` is raised instead of every answer."""
 
     def __init__(self) -> None:
@@ -179,14 +180,16 @@ class FakeService:
         )
         return started, new
 
-    async def cancel(self, turn_id: str, *, mode: Literal["now"], principal: str) -> tuple[Cancelled, bool]:
+    async def cancel(
+        self, turn_id: str, *, mode: Literal["now"] = "now", principal: str = LOCAL
+    ) -> tuple[Cancelled, bool]:
         await self._answer("cancel", mode)
         turn = self._known(turn_id)
         turn.cancelled = True
         fields = {name: getattr(turn_view(turn_id), name) for name in turn_view(turn_id).__struct_fields__}
         return Cancelled(**fields, stored=True), turn.ended
 
-    async def get(self, turn_id: str, *, principal: str) -> TurnView:
+    async def get(self, turn_id: str, *, principal: str = LOCAL) -> TurnView:
         await self._answer("get", turn_id)
         return turn_view(self._known(turn_id).id)
 
@@ -196,49 +199,55 @@ class FakeService:
         self.calls.append(("frames", (after, each)))
         return self.turns_by_id[turn_id].frames(after, encode)
 
-    async def position(self, turn_id: str, *, after: int, principal: str) -> Literal["ended", "open"]:
+    async def position(self, turn_id: str, *, after: int, principal: str = LOCAL) -> Literal["ended", "open"]:
         await self._answer("position", after)
         turn = self._known(turn_id)
         return "ended" if turn.ended and after >= len(turn.lines) else "open"
 
-    async def model_view(self, turn_id: str, *, round: int | None, principal: str) -> ModelView:
+    async def model_view(self, turn_id: str, *, round: int | None = None, principal: str = LOCAL) -> ModelView:
         await self._answer("model_view", round)
         return ModelView(model="script/demo", system=None, tools=(), messages=(), results=())
 
-    async def timeline(self, turn_id: str, *, principal: str) -> Timeline:
+    async def timeline(self, turn_id: str, *, principal: str = LOCAL) -> Timeline:
         await self._answer("timeline", turn_id)
         return Timeline(spans=(), overlap_ms=0.0)
 
-    async def datum(self, turn_id: str, index: int, *, principal: str) -> Datum:
+    async def datum(self, turn_id: str, index: int, *, principal: str = LOCAL) -> Datum:
         await self._answer("datum", index)
         return self.data
 
-    async def chats(self, *, principal: str, limit: int, before: str | None) -> ChatPage:
+    async def chats(self, *, principal: str = LOCAL, limit: int = 50, before: str | None = None) -> ChatPage:
         await self._answer("chats", (limit, before))
         return ChatPage(data=(chat_view("c1"),), next=None)
 
-    async def create_chat(self, post: PostChat, *, principal: str) -> ChatView:
+    async def create_chat(self, post: PostChat, *, principal: str = LOCAL) -> ChatView:
         await self._answer("create_chat", post)
         return chat_view("c2")
 
-    async def chat(self, chat_id: str, *, principal: str) -> ChatView:
+    async def chat(self, chat_id: str, *, principal: str = LOCAL) -> ChatView:
         await self._answer("chat", chat_id)
         return chat_view(chat_id)
 
-    async def update_chat(self, chat_id: str, patch: PatchChat, *, principal: str) -> ChatView:
+    async def update_chat(self, chat_id: str, patch: PatchChat, *, principal: str = LOCAL) -> ChatView:
         await self._answer("update_chat", patch)
         return chat_view(chat_id)
 
-    async def delete_chat(self, chat_id: str, *, principal: str) -> None:
+    async def delete_chat(self, chat_id: str, *, principal: str = LOCAL) -> None:
         await self._answer("delete_chat", chat_id)
 
     async def turns(
-        self, chat_id: str, *, branch: str | None, limit: int, before: str | None, principal: str
+        self,
+        chat_id: str,
+        *,
+        branch: str | None = None,
+        limit: int = 50,
+        before: str | None = None,
+        principal: str = LOCAL,
     ) -> TurnPage:
         await self._answer("turns", (branch, limit, before))
         return TurnPage(data=(), next=None)
 
-    async def tree(self, chat_id: str, *, principal: str) -> TreePage:
+    async def tree(self, chat_id: str, *, principal: str = LOCAL) -> TreePage:
         await self._answer("tree", chat_id)
         node = TreeNode(id="t1", prev_turn_id=None, role="assistant", status="running", created_at=NOW)
         return TreePage(data=(node,))

@@ -20,8 +20,8 @@ from legato.http.limits import Limits
 from legato.http.query import NoQuery
 from legato.http.readers import Readers
 from legato.http.routes import Answer, Call, Media, NoBody, Operation, Reply, mount, operation
-from legato.http.service import TurnService
 from legato.http.sse import Streams
+from legato.runtime.service import TurnService
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from legato.core.errors import NotFound
 from legato.http.errors import CODES, Code
 from legato.http.query import NoQuery
 from legato.http.routes import Answer, Call, Media, NoBody, Operation, Reply, operation, reply
-from legato.http.service import TurnService
+from legato.runtime.service import TurnService
 
 # Prometheus' text format: https://prometheus.io/docs/instrumenting/exposition_formats/
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -28,8 +28,8 @@ from legato.core.views import (
 )
 from legato.http.query import NoQuery, number
 from legato.http.routes import Answer, Call, Media, NoBody, Operation, Reply, operation, reply
-from legato.http.service import TurnService
 from legato.http.sse import CLOSED, Follow
+from legato.runtime.service import TurnService
 
 Limit = Annotated[int, Meta(ge=1, le=200, description="How many, at most")]
 Before = Annotated[str, Meta(min_length=1, max_length=256, description="The `next` of the page before")]

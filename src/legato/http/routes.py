@@ -17,12 +17,10 @@ from legato.http.headers import values, wants_event_stream
 from legato.http.query import read_query
 from legato.http.readers import Readers, Seat
 from legato.http.sse import Follow, Streams
+from legato.runtime.service import LOCAL
 
 B = TypeVar("B", bound=msgspec.Struct)
 Q = TypeVar("Q", bound=msgspec.Struct)
-
-LOCAL: Final = "local"
-"""The principal everything belongs to without ``[auth]``."""
 
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")

@@ -18,8 +18,8 @@ from starlette.types import Receive, Scope, Send
 from legato.core.errors import LegatoError
 from legato.http.hangup import hang_up
 from legato.http.readers import Seat
-from legato.http.service import TurnService
 from legato.observability import count
+from legato.runtime.service import TurnService
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,8 @@ HEADERS: Final = (
 )
 RETRY: Final = b"retry: 1000\n\n"
 COMMENT: Final = b": still here\n\n"
+# JSON has no line break of its own, so this stands at the end of a frame and nowhere else.
+FRAME_END: Final = b"\n\n"
 # Bytes after which pending frames go out in a send of their own, so that a reader of a long log waits at the socket's
 # high-water mark (64 KiB) and not in our memory.
 SEND_BYTES: Final = 262_144
@@ -145,11 +147,14 @@ async def _watch(receive: Receive, reader: anyio.CancelScope) -> None:
 
 
 def pieces(frames: bytes) -> Iterator[bytes]:
-    """All of it in one piece, or in several of whole frames once it is over ``SEND_BYTES``."""
+    """Whole frames: all that is pending in one piece, or in several once it is over ``SEND_BYTES``. A frame that is
+    longer than that stays whole."""
     start = 0
     while len(frames) - start > SEND_BYTES:
-        # A frame's data is one line: two line breaks are found between frames only.
-        end = frames.index(b"\n\n", start + SEND_BYTES - 2) + 2
+        end = frames.rfind(FRAME_END, start, start + SEND_BYTES)
+        if end < 0:
+            end = frames.index(FRAME_END, start)
+        end += len(FRAME_END)
         yield frames[start:end]
         start = end
     if start < len(frames):
