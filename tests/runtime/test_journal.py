@@ -1,0 +1,203 @@
+"""The journal: one task stores what all turns say; who waits may be cancelled, the write is not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+from tests.runtime.faults import FaultyStore
+from tests.stores.values import Make, lines
+
+from legato.core import events as e
+from legato.core.records import Intent, TurnEnding
+from legato.core.usage import UNKNOWN
+from legato.runtime.journal import Journal, JournalSettings, PersistenceFailedError, Tail
+
+NEVER = 3600.0
+"""A flush interval that no test waits for: only who waits makes the journal store."""
+
+
+@asynccontextmanager
+async def running(store: FaultyStore, **settings: float) -> AsyncIterator[Journal]:
+    journal = Journal(store, JournalSettings(**{"flush_interval": NEVER, **settings}))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(journal.run)
+        try:
+            yield journal
+        finally:
+            assert await journal.close(timeout=10)
+
+
+make = Make()
+
+
+async def begun(store: FaultyStore, journal: Journal) -> Tail:
+    new = await make.begun(store)
+    return journal.tail(new.assistant.id, epoch=0)
+
+
+def say(tail: Tail, *numbers: int) -> bytes:
+    said = [e.encode(e.BlockDelta(seq=seq, index=0, text=f"w{seq} ")) for seq in numbers]
+    for seq, line in zip(numbers, said, strict=True):
+        tail.add_line(line, seq)
+    return b"".join(line + b"\n" for line in said)
+
+
+async def test_who_waits_makes_the_journal_store_at_once() -> None:
+    store = FaultyStore()
+    async with running(store) as journal:
+        tail = await begun(store, journal)
+        said = say(tail, 1, 2, 3)
+        with anyio.fail_after(10):
+            await tail.stored()
+        assert await lines(store, tail.turn_id) == said
+        assert tail.durable_seq == 3
+
+
+async def test_nobody_waits_and_the_interval_stores() -> None:
+    store = FaultyStore()
+    async with running(store, flush_interval=0.01) as journal:
+        tail = await begun(store, journal)
+        stored = asyncio.Event()
+        tail.on_stored = lambda _: stored.set()
+        said = say(tail, 1)
+        with anyio.fail_after(10):
+            await stored.wait()
+        assert await lines(store, tail.turn_id) == said
+
+
+async def test_a_cancelled_wait_does_not_cut_the_write() -> None:
+    store = FaultyStore()
+    store.gate.clear()
+    async with running(store) as journal:
+        tail = await begun(store, journal)
+        said = say(tail, 1, 2)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(tail.stored)
+            await store.tried.wait()
+            tasks.cancel_scope.cancel()
+        store.gate.set()
+        with anyio.fail_after(10):
+            await tail.stored()
+        assert await lines(store, tail.turn_id) == said
+        assert len(store.tries) == 1
+
+
+async def test_what_is_said_while_a_write_hangs_is_stored_by_the_next_one() -> None:
+    store = FaultyStore()
+    store.gate.clear()
+    async with running(store) as journal:
+        tail = await begun(store, journal)
+        first = say(tail, 1)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(tail.stored)
+            await store.tried.wait()
+            second = say(tail, 2)
+            store.gate.set()
+        with anyio.fail_after(10):
+            await tail.stored()
+        assert await lines(store, tail.turn_id) == first + second
+
+
+async def test_a_write_that_does_not_answer_in_time_is_repeated_as_it_was() -> None:
+    store = FaultyStore()
+    store.gate.clear()
+    async with running(store, persist_timeout=0.02) as journal:
+        tail = await begun(store, journal)
+        said = say(tail, 1)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(tail.stored)
+            with anyio.fail_after(10):
+                while len(store.tries) < 2:
+                    store.tried.clear()
+                    await store.tried.wait()
+            store.gate.set()
+        assert store.tries[0] == store.tries[1]
+        assert await lines(store, tail.turn_id) == said
+
+
+async def test_a_store_that_is_away_for_a_while_loses_nothing() -> None:
+    store = FaultyStore()
+    store.failures = 3
+    async with running(store) as journal:
+        tail = await begun(store, journal)
+        said = say(tail, 1, 2)
+        with anyio.fail_after(10):
+            await tail.stored()
+        assert len(store.tries) == 4
+        assert await lines(store, tail.turn_id) == said
+
+
+@pytest.mark.parametrize("fault", ["refused", "stale"])
+async def test_one_turns_own_fault_fails_it_alone(fault: str) -> None:
+    store = FaultyStore()
+    async with running(store) as journal:
+        good, bad = await begun(store, journal), await begun(store, journal)
+        getattr(store, fault).add(bad.turn_id)
+        failures: list[PersistenceFailedError] = []
+        bad.on_failure = failures.append
+        said = say(good, 1)
+        say(bad, 1)
+        with pytest.raises(PersistenceFailedError), anyio.fail_after(10):
+            await bad.stored()
+        with anyio.fail_after(10):
+            await good.stored()
+        assert await lines(store, good.turn_id) == said
+        assert await lines(store, bad.turn_id) == b""
+        assert len(failures) == 1
+
+
+async def test_past_the_retry_window_the_turn_is_told_that_it_cannot_be_stored() -> None:
+    store = FaultyStore()
+    store.failures = 1000
+    async with running(store, retry_window=0.05) as journal:
+        tail = await begun(store, journal)
+        say(tail, 1)
+        with pytest.raises(PersistenceFailedError, match="the disk is full"), anyio.fail_after(10):
+            await tail.stored()
+        with pytest.raises(PersistenceFailedError):
+            await tail.stored()
+
+
+async def test_an_intent_is_stored_with_every_event_before_it() -> None:
+    store = FaultyStore()
+    async with running(store) as journal:
+        tail = await begun(store, journal)
+        say(tail, 1, 2)
+        tail.add_intent(
+            Intent(
+                call_id="call_1",
+                round=1,
+                index=0,
+                tool_name="send",
+                input={},
+                input_sha256="ab",
+                idempotency_key="key",
+            )
+        )
+        with anyio.fail_after(10):
+            await tail.stored()
+        (write,) = store.tries[0]
+        assert write.segment is not None
+        assert (write.segment.last_seq, [intent.call_id for intent in write.intents]) == (2, ["call_1"])
+
+
+async def test_the_journal_closes_only_when_everything_is_stored() -> None:
+    store = FaultyStore()
+    store.failures = 2
+    async with running(store) as journal:
+        tail = await begun(store, journal)
+        said = say(tail, 1, 2)
+        tail.end(
+            TurnEnding(
+                status="complete", stop_reason="end", usage=UNKNOWN, error=None, ended_at="2026-11-24T06:00:00.000Z"
+            ),
+            (),
+        )
+    assert await lines(store, tail.turn_id) == said
+    row = await store.turn(tail.turn_id)
+    assert row is not None
+    assert row.status == "complete"
