@@ -6,7 +6,7 @@ import asyncio
 
 import msgspec
 import pytest
-from tests.stores.values import Make
+from tests.stores.values import Make, lines
 
 from legato.core.ask import NamedTool, Params
 from legato.core.blocks import (
@@ -171,6 +171,43 @@ async def test_what_begin_accepted_is_there_as_it_was_given(store: Store, make: 
     assert await store.chat(chat.id) == msgspec.structs.replace(
         chat, head_turn_id=row.id, active_turn_id=row.id, updated_at=row.created_at
     )
+
+
+async def test_every_field_of_a_turn_is_kept(store: Store, make: Make) -> None:
+    new = make.new()
+    row = TurnRow(
+        id="full",
+        chat_id=new.assistant.chat_id,
+        prev_turn_id=new.assistant.prev_turn_id,
+        role="assistant",
+        status="error",
+        created_at=new.assistant.created_at,
+        depth=7,
+        model="claude",
+        provider="anthropic",
+        request=TurnRequest(system="Rhyme"),
+        fingerprint="f",
+        metadata={"a": {"b": [1.5]}},
+        stop_reason="error",
+        usage=Usage(input_tokens=1, cost_usd=0.1, source="reported"),
+        error=ErrorInfo(code="provider_cut", message="gone", provider_status=500),
+        ended_at=new.assistant.created_at,
+        cancel_requested=True,
+        owner="process-1",
+        epoch=3,
+        lease_until=new.assistant.created_at,
+        last_seq=9,
+    )
+    assert await store.begin(msgspec.structs.replace(new, assistant=row)) == Accepted()
+    assert await store.turn("full") == row
+    chat = make.chat(system="S", model="M", metadata={"k": 1}, head_turn_id="a", active_turn_id="b")
+    await store.create_chat(chat)
+    assert await store.chat(chat.id) == chat
+    datum = msgspec.structs.replace(make.datum(0), name="a.png")
+    for record in (row, chat, ROUND, ROUND.usage, READING, INTENT, SPANS[1], datum):
+        # A field that is added to a record is left out here, and so fails here until it is stored.
+        fields = msgspec.structs.fields(record)
+        assert [one.name for one in fields if getattr(record, one.name) in (None, one.default)] in ([], ["end_ms"])
 
 
 async def test_a_repeat_of_begin_gets_the_turn_it_made_even_while_the_chat_is_busy(store: Store, make: Make) -> None:
@@ -356,24 +393,30 @@ async def test_a_write_that_comes_late_for_the_first_time_fills_its_place(store:
     assert [one.first_seq for one in await store.log(turn_id, after=0)] == [1, 5]
 
 
-async def test_a_segment_that_grew_before_it_was_repeated_takes_the_place_of_the_shorter_ones(
-    store: Store, make: Make
-) -> None:
+async def test_of_a_segment_that_comes_again_only_what_is_not_stored_is_added(store: Store, make: Make) -> None:
     turn_id = (await make.begun(store)).assistant.id
-    await store.write([make.said(turn_id, 1, 3)])
-    await store.write([make.said(turn_id, 4, 5)])
-    await store.write([make.said(turn_id, 1, 8)])
-    await store.write([make.said(turn_id, 4, 5), make.said(turn_id, 9, 9)])
-    assert await store.log(turn_id, after=0) == [make.segment(1, 8), make.segment(9, 9)]
+    for first, last in [(1, 3), (6, 7), (1, 9), (2, 7), (8, 12), (12, 13), (1, 13)]:
+        await store.write([make.said(turn_id, first, last)])
+    assert [(one.first_seq, one.last_seq) for one in await store.log(turn_id, after=0)] == [
+        (1, 3),
+        (4, 5),
+        (6, 7),
+        (8, 9),
+        (10, 12),
+        (13, 13),
+    ]
+    assert await lines(store, turn_id) == make.segment(1, 13).lines
 
 
-@pytest.mark.parametrize(("first", "last"), [(3, 6), (0, 2), (7, 6)])
-async def test_a_segment_that_would_say_events_twice_is_refused(
-    store: Store, make: Make, first: int, last: int
+@pytest.mark.parametrize(
+    ("first", "last", "said"), [(3, 6, b"{}\n"), (0, 2, b"{}\n" * 3), (7, 6, b""), (-5, -1, b"{}\n")]
+)
+async def test_a_segment_that_contradicts_itself_is_refused(
+    store: Store, make: Make, first: int, last: int, said: bytes
 ) -> None:
     turn_id = (await make.begun(store)).assistant.id
     await store.write([make.said(turn_id, 1, 4)])
-    wrong = LogSegment(first_seq=first, last_seq=last, lines=b"{}\n")
+    wrong = LogSegment(first_seq=first, last_seq=last, lines=said)
     with pytest.raises(RowRefused) as raised:
         await store.write([TurnWrite(turn_id=turn_id, epoch=0, segment=wrong)])
     assert raised.value.turn_id == turn_id

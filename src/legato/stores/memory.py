@@ -33,7 +33,7 @@ from legato.core.records import (
     TurnWrite,
 )
 from legato.stores import cursors
-from legato.stores.segments import order, place, without_hole
+from legato.stores.segments import missing, order, without_hole
 
 T = TypeVar("T")
 
@@ -103,15 +103,8 @@ class _Kept:
             for stored in self._in_order()
             if stored.last_seq >= first and stored.first_seq <= last
         ]
-        match place(self.row.id, segment, overlapping):
-            case "known":
-                return
-            case "longer":
-                for stored_first, _ in overlapping:
-                    del self.segments[stored_first]
-            case "new":
-                pass
-        self.segments[first] = segment
+        for one in missing(self.row.id, segment, overlapping):
+            self.segments[one.first_seq] = one
         self.row = msgspec.structs.replace(self.row, last_seq=max(self.row.last_seq, last))
 
     def end(self, ending: TurnEnding) -> None:

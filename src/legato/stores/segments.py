@@ -1,13 +1,13 @@
 """The stored log of a turn: segments in order that never overlap.
 
-A segment is known by (turn, ``first_seq``). Stores ask here what to do with one that comes again, and which ones stand
-so close that they may become one; nothing here looks into a line.
+Stores ask here what of a segment that comes again is still to be stored, and which ones stand so close that they may
+become one. An event that is stored is never replaced. Nothing here looks into a line.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from legato.core.errors import RowRefused
 from legato.core.events import EPOCH_SIZE
@@ -24,22 +24,41 @@ def order(write: TurnWrite) -> int:
     return write.epoch * EPOCH_SIZE
 
 
-def place(turn_id: str, segment: LogSegment, overlapping: Sequence[Range]) -> Literal["new", "known", "longer"]:
-    """What a segment is beside the stored ones it overlaps: ``longer`` takes their place, ``known`` is left out.
+def missing(turn_id: str, segment: LogSegment, overlapping: Sequence[Range]) -> list[LogSegment]:
+    """What of a segment is not stored yet, ``overlapping`` being the stored ones it shares events with, in order.
 
-    Raises ``RowRefused`` for one that shares a part only: storing it would say some events twice.
+    Mostly it is the segment itself, or nothing of a repeat; of a repeat that has grown it is the end. Raises
+    ``RowRefused`` for a segment that contradicts itself.
     """
     first, last = segment.first_seq, segment.last_seq
     if not 0 < first <= last:
-        raise RowRefused(f"a segment has seq {first} to {last}", turn_id=turn_id)
+        raise RowRefused(f"a segment of turn {turn_id} has seq {first} to {last}", turn_id=turn_id)
     if not overlapping:
-        return "new"
-    if any(stored_first <= first and last <= stored_last for stored_first, stored_last in overlapping):
-        return "known"
-    if all(first <= stored_first and stored_last <= last for stored_first, stored_last in overlapping):
-        return "longer"
-    stored_first, stored_last = overlapping[0]
-    raise RowRefused(f"segment {first} to {last} overlaps the stored {stored_first} to {stored_last}", turn_id=turn_id)
+        return [segment]
+    gaps: list[Range] = []
+    for stored_first, stored_last in overlapping:
+        if first < stored_first:
+            gaps.append((first, stored_first - 1))
+        first = stored_last + 1
+    if first <= last:
+        gaps.append((first, last))
+    return _cut(turn_id, segment, gaps) if gaps else []
+
+
+def _cut(turn_id: str, segment: LogSegment, gaps: Sequence[Range]) -> list[LogSegment]:
+    """One line is one event and seq counts on within a segment, so lines are told apart by their number."""
+    lines = segment.lines.splitlines(keepends=True)
+    if len(lines) != segment.last_seq - segment.first_seq + 1:
+        said = f"segment {segment.first_seq} to {segment.last_seq} of turn {turn_id} has {len(lines)} lines"
+        raise RowRefused(said, turn_id=turn_id)
+    return [
+        LogSegment(
+            first_seq=first,
+            last_seq=last,
+            lines=b"".join(lines[first - segment.first_seq : last + 1 - segment.first_seq]),
+        )
+        for first, last in gaps
+    ]
 
 
 def without_hole(ranges: Iterable[Range]) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from legato.core.errors import RowRefused, StaleEpoch
 from legato.core.records import LogSegment, TurnEnding, TurnWrite
-from legato.stores.segments import order, place
+from legato.stores.segments import missing, order
 from legato.stores.sqlite import rows
 from legato.stores.sqlite.failures import GUILTY_ROW, refused
 from legato.stores.sqlite.packing import RAW, UNPACKED
@@ -115,23 +115,17 @@ class Batch:
 
     def _take_segment(self, turn_id: str, segment: LogSegment, standing: _Standing) -> None:
         stored = self._overlapping(turn_id, segment) if segment.first_seq <= standing.last_seq else []
-        match place(turn_id, segment, stored):
-            case "known":
-                return
-            case "longer":
-                shorter = [(turn_id, first) for first, _ in stored]
-                self._connection.executemany("DELETE FROM log WHERE turn_id = ? AND first_seq = ?", shorter)
-            case "new":
-                pass
-        self._segments.append((turn_id, segment.first_seq, segment.last_seq, segment.lines))
+        new = missing(turn_id, segment, stored)
+        self._segments += [(turn_id, one.first_seq, one.last_seq, one.lines) for one in new]
         standing.last_seq = max(standing.last_seq, segment.last_seq)
-        if standing.ended:
+        if new and standing.ended:
             self._reopened.append((turn_id,))
 
     def _overlapping(self, turn_id: str, segment: LogSegment) -> list[tuple[int, int]]:
         self._store_segments()
         return self._connection.execute(
-            "SELECT first_seq, last_seq FROM log WHERE turn_id = ? AND last_seq >= ? AND first_seq <= ?",
+            "SELECT first_seq, last_seq FROM log WHERE turn_id = ? AND last_seq >= ? AND first_seq <= ?"
+            " ORDER BY first_seq",
             (turn_id, segment.first_seq, segment.last_seq),
         ).fetchall()
 

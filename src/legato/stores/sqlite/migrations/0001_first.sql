@@ -18,7 +18,7 @@ CREATE TABLE turn (
     nr               INTEGER NOT NULL PRIMARY KEY,  -- in the order they were made, where created_at is equal
     id               TEXT    NOT NULL UNIQUE,
     chat_id          TEXT    NOT NULL REFERENCES chat (id) ON DELETE CASCADE,
-    prev_turn_id     TEXT,
+    prev_turn_id     TEXT    CHECK (prev_turn_id <> id),
     role             TEXT    NOT NULL CHECK (role IN ('user', 'assistant')),
     status           TEXT    NOT NULL,
     created_at       TEXT    NOT NULL,
