@@ -12,12 +12,11 @@ from pathlib import Path
 
 from legato.config import Config, load
 from legato.config.model import SCRIPT_MODEL, ProviderConfig
-from legato.core.errors import ConfigError
 from legato.core.turn import TurnLimits
-from legato.http.app import HttpSettings, build_app
+from legato.http.app import App, HttpSettings, build_app
 from legato.ports import Provider, Store, Tool
 from legato.providers.directory import ModelDirectory
-from legato.providers.provider import ProviderSettings, HttpProvider
+from legato.providers.provider import HttpProvider, ProviderSettings
 from legato.providers.script_provider import ScriptProvider
 from legato.runtime.admission import AdmissionLimits
 from legato.runtime.journal import JournalSettings
@@ -85,7 +84,7 @@ async def run_server(config: Config, *, say: Callable[[str], None]) -> int:
     sockets = bind(config.server.host, config.server.port, anywhere=config.server.insecure_no_auth)
     try:
         async with open_service(config) as service:
-            app = build_app(service, settings=_http_settings(config))
+            app = serving_app(config, service)
 
             async def drain() -> None:
                 await service.drain(config.server.drain)
@@ -98,6 +97,11 @@ async def run_server(config: Config, *, say: Callable[[str], None]) -> int:
     finally:
         for each in sockets:
             each.close()
+
+
+def serving_app(config: Config, service: TurnService) -> App:
+    """The service over HTTP."""
+    return build_app(service, settings=_http_settings(config))
 
 
 def first_lines(config: Config, url: str, service: TurnService) -> Sequence[str]:
