@@ -11,10 +11,13 @@ from legato.core.ask import Params
 from legato.core.blocks import Json
 from legato.core.records import ClientTool, Limits
 
-Id: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9_-]+$")]
+# "(?!\n)$": in Python "$" alone also stands before a last line break; in JSON Schema's dialect the two say the same.
+Id: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+(?!\n)$")]
 Url: TypeAlias = Annotated[str, Meta(max_length=2048, pattern="^https://")]
 """The server never fetches it; it is handed to a provider that takes URLs."""
-MediaType: TypeAlias = Annotated[str, Meta(max_length=127, pattern="^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+$")]
+MediaType: TypeAlias = Annotated[
+    str, Meta(max_length=127, pattern=r"^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+(?!\n)$")
+]
 
 
 class PostedText(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="text", forbid_unknown_fields=True):
