@@ -1,0 +1,150 @@
+"""The whole server in this loop, on a real socket and a SQLite file, with an upstream in place of the vendors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+
+from legato.compose import open_service, serving_app
+from legato.config import Config, load
+from legato.core import events as e
+from legato.core.fold import Turn, fold
+from legato.runtime.service import TurnService
+from legato.serve import Server, bind
+from legato.testing.upstream import Upstream
+
+BOUND = 20.0
+"""Seconds after which a test that waits has failed."""
+
+Json = Any
+
+
+class House:
+    """A server that listens. ``client`` speaks to it as anybody would."""
+
+    def __init__(self, service: TurnService, server: Server, client: httpx.AsyncClient, port: int) -> None:
+        self.service = service
+        self.server = server
+        self.client = client
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+
+    async def post(self, said: str | None = None, **fields: Json) -> Json:
+        """The answer's JSON to a turn that was accepted."""
+        body = fields if said is None else {"input": said, **fields}
+        answer = await self.client.post("/v1/turns", json=body)
+        assert answer.status_code == 202, answer.text
+        return answer.json()
+
+    async def get(self, path: str) -> Json:
+        answer = await self.client.get(path)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def turn(self, turn_id: str) -> Json:
+        return await self.get(f"/v1/turns/{turn_id}")
+
+    async def events(self, turn_id: str, *, after: int = 0, each: bool = False) -> AsyncGenerator[e.Event, None]:
+        """One reader, until the stream is closed."""
+        async with aclosing(self.frames(turn_id, after=after, each=each)) as frames:
+            async for data in frames:
+                yield e.decode(data)
+
+    async def frames(self, turn_id: str, *, after: int = 0, each: bool = False) -> AsyncGenerator[bytes, None]:
+        """The ``data`` of each frame as it came."""
+        query = f"?after={after}" + ("&deltas=each" if each else "")
+        async with self.client.stream("GET", f"/v1/turns/{turn_id}/events{query}") as answer:
+            if answer.status_code == 204:
+                return
+            assert answer.status_code == 200
+            buffer = b""
+            async for piece in answer.aiter_raw():
+                *frames, buffer = (buffer + piece).split(b"\n\n")
+                for frame in frames:
+                    for line in frame.splitlines():
+                        if line.startswith(b"data: "):
+                            yield line[6:]
+
+    async def followed(self, turn_id: str, *, after: int = 0, each: bool = False) -> list[e.Event]:
+        """Everything from ``after`` on, until ``turn_end``."""
+        with anyio.fail_after(BOUND):
+            said = [event async for event in self.events(turn_id, after=after, each=each)]
+        assert isinstance(said[-1], e.TurnEnd)
+        return said
+
+    async def folded(self, turn_id: str) -> Turn:
+        return fold(await self.followed(turn_id))
+
+    async def until(self, turn_id: str, true: Callable[[e.Event], bool]) -> e.Event:
+        """The first event of the turn that ``true`` is true of."""
+        with anyio.fail_after(BOUND):
+            async with aclosing(self.events(turn_id, each=True)) as said:
+                async for event in said:
+                    if true(event):
+                        return event
+        raise AssertionError("the turn ended before that")
+
+
+def configured(
+    folder: Path, *, environ: Mapping[str, str] | None = None, toml: str | None = None, **flags: Json
+) -> Config:
+    """``flags`` by key with ``__`` for the dot: ``storage__flush_interval=0.01``."""
+    file = None
+    if toml is not None:
+        file = folder / "legato.toml"
+        file.write_text(toml)
+    dotted = {name.replace("__", "."): value for name, value in flags.items()}
+    return load(flags={"server.db": str(folder / "legato.db"), **dotted}, environ=environ or {}, file=file)
+
+
+def upstream_environ(upstream: Upstream) -> dict[str, str]:
+    """The vendors' own variables, pointed at the upstream: ``anthropic/…`` and ``openai/…`` are played by it."""
+    return {
+        "ANTHROPIC_API_KEY": "a-key",
+        "ANTHROPIC_BASE_URL": upstream.base_url("anthropic"),
+        "OPENAI_API_KEY": "another-key",
+        "OPENAI_BASE_URL": upstream.base_url("openai_chat"),
+    }
+
+
+@asynccontextmanager
+async def serving(config: Config, *, tools: tuple[Callable[..., object], ...] = ()) -> AsyncIterator[House]:
+    """Open until the block is left; then it drains without waiting for turns."""
+    sockets = bind("127.0.0.1", 0)
+    port = sockets[0].getsockname()[1]
+    listening, stopped = anyio.Event(), anyio.Event()
+    async with open_service(config, tools=tools) as service:
+
+        async def drain() -> None:
+            await service.drain(0)
+
+        server = Server(serving_app(config, service), drain=drain, ready=listening.set)
+
+        async def serve() -> None:
+            await server.serve(sockets)
+            stopped.set()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(serve)
+            with anyio.fail_after(BOUND):
+                await listening.wait()
+            try:
+                async with httpx.AsyncClient(
+                    base_url=f"http://127.0.0.1:{port}", timeout=BOUND, trust_env=False
+                ) as client:
+                    yield House(service, server, client, port)
+            finally:
+                server.should_exit = True
+                with anyio.move_on_after(BOUND, shield=True):
+                    await stopped.wait()
+
+
+def script(*steps: Mapping[str, Json]) -> str:
+    """A user turn that is itself the script (WIRE 4)."""
+    return "```script\n" + "\n".join(json.dumps(step) for step in steps) + "\n```"
