@@ -105,7 +105,7 @@ class Arguments:
     @staticmethod
     def _unannotated(name: str) -> str:
         if name == "self":
-            return "a method cannot be a tool; make it a function, inside another one if it needs an object"
+            return "a method cannot be a tool; make it a function, inside another if it needs an object"
         if name in ("ctx", "context"):
             return f"parameter {name!r} has no annotation; write {name}: ToolContext"
         return f"parameter {name!r} has no annotation; write its type, such as {name}: str"

@@ -6,6 +6,7 @@ registry is given the function or its file. What is wrong is a ``ConfigError`` w
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from typing import TypeVar, overload
@@ -65,10 +66,11 @@ def tool(
     """
 
     caller = sys._getframe(1)  # noqa: SLF001 - annotations may name classes that only the calling function knows
-    _check_bare(function, Place(caller.f_code.co_filename, caller.f_lineno))
+    written = Place(caller.f_code.co_filename, caller.f_lineno)
     local_names = dict(caller.f_locals)
 
     def declare(function: _F) -> _F:
+        _check_function(function, written)
         options = Options(
             effect=effect,
             eager=eager,
@@ -89,9 +91,14 @@ def tool(
     return declare if function is None else declare(function)
 
 
-def _check_bare(function: object, place: Place) -> None:
+def _check_function(function: object, written: Place) -> None:
     if isinstance(function, str):
-        raise ConfigError(f"{place}: @tool({function!r}) has no meaning; for a name write @tool(name={function!r})")
+        raise ConfigError(f"{written}: @tool({function!r}) has no meaning; for a name write @tool(name={function!r})")
+    if not inspect.isfunction(function):
+        raise ConfigError(
+            f"{written}: @tool takes a function, not {type(function).__name__}; "
+            "wrap what you have in a function that calls it"
+        )
 
 
 def _note_in_module(function: Callable[..., object], declared: FunctionTool) -> None:

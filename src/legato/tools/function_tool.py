@@ -149,11 +149,6 @@ class FunctionTool:
         raise ConfigError(f"{self._title}: {message}")
 
     def _kind_of(self, function: Callable[..., object]) -> Kind:
-        if not inspect.isfunction(function):
-            raise ConfigError(
-                f"{self.place}: @tool takes a function, not {type(function).__name__}; "
-                "wrap what you have in a function that calls it"
-            )
         inner = inspect.unwrap(function)  # a decorator's plain wrapper around an `async def` still gives an awaitable
         if inspect.isasyncgenfunction(inner):
             return "stream"

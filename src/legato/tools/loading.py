@@ -21,7 +21,8 @@ from legato.tools.places import Place, shown
 def load_module(source: str) -> ModuleType:
     """The module of ``path/file.py`` or ``dotted.module``. Its folder (or the current one) can be imported from."""
     path = Path(source)
-    if source.endswith(".py") or "/" in source or "\\" in source or path.is_dir():
+    folder = path.is_dir() and not (path / "__init__.py").is_file()
+    if source.endswith(".py") or "/" in source or "\\" in source or folder:
         return _load_file(path)
     return _load_dotted(source)
 

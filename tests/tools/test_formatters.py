@@ -1,0 +1,293 @@
+"""What a model reads of a result: its own formatter's words, else the default ones, never more than the bound."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from legato import formatter
+from legato.core.blocks import CallError, Json, Outcome
+from legato.core.errors import ConfigError
+from legato.core.records import Reading
+from legato.observability import Counters
+from legato.tools import formatters
+from legato.tools.formatters import FormatterRegistry, bounded, formatters_of
+
+
+@pytest.fixture
+def counters(monkeypatch: pytest.MonkeyPatch) -> Counters:
+    own = Counters()
+    monkeypatch.setattr(formatters, "count", own.count)
+    monkeypatch.setattr(formatters, "warn_once", own.warn_once)
+    return own
+
+
+def registry(*functions: Callable[..., object]) -> FormatterRegistry:
+    return FormatterRegistry(one for function in functions for one in formatters_of(function))
+
+
+def read(
+    formatters: FormatterRegistry,
+    output: Json,
+    *,
+    tool_name: str = "look",
+    outcome: Outcome = "ok",
+    error: CallError | None = None,
+    max_bytes: int = 1000,
+) -> Reading:
+    return formatters.read(
+        call_id="c1", tool_name=tool_name, outcome=outcome, output=output, error=error, max_bytes=max_bytes
+    )
+
+
+@pytest.mark.parametrize(
+    ("output", "text"),
+    [
+        ("as it is\n", "as it is\n"),
+        ({"city": "Tromsø", "days": [1, 2.5, None, True]}, '{"city":"Tromsø","days":[1,2.5,null,true]}'),
+        (None, "null"),
+        ([], "[]"),
+        (10**30, str(10**30)),
+        ("", ""),
+        ("a\0b\ud800c", "a\ufffdb\ufffdc"),
+    ],
+)
+def test_without_a_formatter_text_is_read_as_it_is_and_the_rest_as_compact_json(output: Json, text: str) -> None:
+    assert read(registry(), output) == Reading(call_id="c1", text=text, formatter="default", version=1)
+
+
+def test_a_tool_without_a_formatter_says_so_once_and_is_counted_each_time(
+    counters: Counters, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        read(registry(), {})
+    assert counters.value("formatter_default", tool="look") == 3
+    assert [record.getMessage() for record in caplog.records] == [
+        "tool 'look' has no formatter of its own; the model reads its results as they are [formatter_missing:look]"
+    ]
+
+
+def test_a_call_of_a_tool_that_does_not_exist_makes_no_label(counters: Counters) -> None:
+    read(registry(), None, tool_name="invented", outcome="error", error=CallError("unknown_tool", "no"))
+    assert counters.causes() == []
+    assert counters.value("formatter_default", tool="invented") == 0
+
+
+def test_a_tools_own_formatter_is_used_and_named_with_its_version() -> None:
+    @formatter("look", version=3)
+    def words(output: Json) -> str:
+        return f"{output['celsius']} degrees"
+
+    assert read(registry(words), {"celsius": 4}) == Reading(call_id="c1", text="4 degrees", formatter="look", version=3)
+    assert words({"celsius": 5}) == "5 degrees", "it stays callable"
+
+
+def test_one_function_may_serve_two_tools() -> None:
+    @formatter("look")
+    @formatter("see", version=2)
+    def words(output: Json) -> str:
+        return "w"
+
+    both = registry(words)
+    assert sorted(both.names()) == ["look", "see"]
+    assert read(both, 1, tool_name="see").version == 2
+
+
+def raises(output: Json) -> str:
+    return str(output["celsius"])
+
+
+def exits(output: Json) -> str:
+    raise SystemExit(1)
+
+
+def cancels(output: Json) -> str:
+    raise asyncio.CancelledError
+
+
+def gives_bytes(output: Json) -> str:
+    return b"x"  # type: ignore[return-value]
+
+
+def gives_nothing(output: Json) -> str:
+    return None  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("function", "cause", "what"),
+    [
+        (raises, "KeyError", "raised KeyError: 'celsius'"),
+        (exits, "SystemExit", "raised SystemExit: 1"),
+        (cancels, "CancelledError", "raised CancelledError: "),
+        (gives_bytes, "not_text", "gave bytes, not a text"),
+        (gives_nothing, "not_text", "gave NoneType, not a text"),
+    ],
+)
+def test_a_formatter_that_fails_falls_back_is_counted_and_is_logged_once(
+    function: Callable[[Json], str], cause: str, what: str, counters: Counters, caplog: pytest.LogCaptureFixture
+) -> None:
+    formatter("look")(function)
+    found = FormatterRegistry(formatters_of(function)[-1:])
+    for _ in range(2):
+        reading = read(found, {"kelvin": 4})
+        assert (reading.text, reading.formatter, reading.version) == ('{"kelvin":4}', "default", 1)
+    assert counters.value("formatter_fallbacks", tool="look", cause=cause) == 2
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert f"formatter of 'look' {what}; the default one is used instead" in record.getMessage()
+    assert "test_formatters.py:" in record.getMessage()
+
+
+def test_a_formatter_that_changes_its_argument_does_not_change_the_result() -> None:
+    @formatter("look")
+    def greedy(output: Json) -> str:
+        output["rows"].clear()
+        return "all read"
+
+    output = {"rows": [1, 2]}
+    assert read(registry(greedy), output).text == "all read"
+    assert output == {"rows": [1, 2]}
+
+
+def test_what_a_formatter_makes_is_bounded_and_cleaned_too() -> None:
+    @formatter("look")
+    def long(output: Json) -> str:
+        return "\ud800" + "é" * 1000
+
+    text = read(registry(long), None, max_bytes=100).text
+    assert len(text.encode()) <= 100
+    assert text.startswith("\ufffdé")
+    assert "bytes left out" in text
+
+
+@pytest.mark.parametrize(
+    ("outcome", "output", "error", "text"),
+    [
+        ("error", None, CallError("x", "KeyError: 'a'"), "KeyError: 'a'"),
+        ("timeout", "half a ", CallError("timeout", "timed out after 5 s"), "timed out after 5 s\nhalf a "),
+        ("error", {"a": 1}, CallError("x", "no"), 'no\n{"a":1}'),
+        ("unknown", None, None, "the call ended as unknown"),
+        ("denied", None, None, "the call ended as denied"),
+    ],
+)
+def test_of_a_failed_call_the_error_is_read_and_the_formatter_is_not_asked(
+    outcome: Outcome, output: Json, error: CallError | None, text: str
+) -> None:
+    def never(output: Json) -> str:
+        raise AssertionError("a formatter sees good results only")
+
+    formatter("look")(never)
+    assert read(registry(never), output, outcome=outcome, error=error) == Reading(
+        call_id="c1", text=text, formatter="default", version=1
+    )
+
+
+def test_an_error_is_bounded_too() -> None:
+    text = read(registry(), "y" * 5000, outcome="error", error=CallError("x", "e" * 5000), max_bytes=200).text
+    assert len(text.encode()) <= 200
+
+
+def test_two_formatters_of_one_tool_are_an_error_that_names_both_places() -> None:
+    @formatter("look")
+    def one(output: Json) -> str:
+        return ""
+
+    @formatter("look")
+    def other(output: Json) -> str:
+        return ""
+
+    first, second = formatters_of(one)[0].place, formatters_of(other)[0].place
+    with pytest.raises(ConfigError) as caught:
+        registry(one, other)
+    assert caught.value.message == f"{second}: tool 'look' has a formatter already, from {first}; keep one"
+    assert registry(one, one).names() == ["look"]
+
+
+def test_a_formatter_without_its_tool_is_said_since_it_would_never_fire(
+    counters: Counters, caplog: pytest.LogCaptureFixture
+) -> None:
+    @formatter("get_wether")
+    def words(output: Json) -> str:
+        return ""
+
+    found = registry(words)
+    assert [one.tool_name for one in found.warn_of_strangers(["get_weather"])] == ["get_wether"]
+    assert "there is no tool 'get_wether', so its formatter never fires" in caplog.text
+    assert found.warn_of_strangers(["get_wether"]) == []
+
+
+def no_argument() -> str:
+    return ""
+
+
+def two_arguments(output: Json, more: Json) -> str:
+    return ""
+
+
+async def waits(output: Json) -> str:
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("declare", "said"),
+    [
+        (lambda: formatter("look")(no_argument), "formatter of 'look': it takes one argument, the output"),  # type: ignore[type-var]
+        (lambda: formatter("look")(two_arguments), "formatter of 'look': it takes one argument, the output"),  # type: ignore[type-var]
+        (lambda: formatter("look")(waits), "formatter of 'look': it is async; messages are built in one go"),  # type: ignore[type-var]
+        (lambda: formatter("look", version=0)(raises), "version is 0; it is a whole number, at least 1"),
+        (lambda: formatter("")(raises), '@formatter takes the name of its tool, as in @formatter("get_weather")'),
+        (lambda: formatter(raises)(raises), "@formatter takes the name of its tool"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_wrong_formatter_is_an_error_with_file_and_line(declare: Callable[[], object], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        declare()
+    assert said in caught.value.message
+    assert caught.value.message.partition(": ")[0].rpartition(":")[0].endswith("test_formatters.py")
+
+
+def test_head_and_tail_stay_and_the_marker_says_how_many_bytes_are_gone() -> None:
+    text = bounded("a" * 5000 + "z" * 5000, 330)
+    head, marker, tail = text.split("\n")
+    assert marker == f"[… {10_000 - len(head) - len(tail)} bytes left out …]"
+    assert set(head) == {"a"}
+    assert set(tail) == {"z"}
+    assert len(head) > len(tail) > 50
+    assert len(text.encode()) <= 330
+
+
+@given(
+    text=st.text(st.characters(exclude_categories=["Cs"]), max_size=400),
+    repeat=st.integers(1, 5),
+    limit=st.integers(0, 600),
+)
+def test_a_cut_is_never_over_its_bound_and_never_tears_a_character(text: str, repeat: int, limit: int) -> None:
+    whole = text * repeat
+    cut = bounded(whole, limit)
+    assert len(cut.encode()) <= limit
+    if len(whole.encode()) <= limit:
+        assert cut == whole
+    elif "bytes left out" in cut and "left out" not in whole:
+        head, _, rest = cut.partition("\n[… ")
+        number, _, tail = rest.partition(" bytes left out …]\n")
+        if "\n[… " not in whole:
+            assert whole.startswith(head)
+            assert whole.endswith(tail)
+            assert int(number) == len(whole.encode()) - len(head.encode()) - len(tail.encode())
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(output=JSON, limit=st.integers(0, 200))
+def test_any_output_can_be_read(output: Json, limit: int) -> None:
+    text = read(registry(), output, max_bytes=limit).text
+    assert len(text.encode()) <= limit
