@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from legato.core.blocks import Json
-from legato.testing.check import check_request, signatures_in
+from legato.testing.check import check_growth, check_request, signatures_in
 from legato.testing.names import sealed_words, signature_of
 
 TOOLS = [{"name": "f", "description": "d", "input_schema": {"type": "object", "properties": {}}}]
@@ -291,6 +291,47 @@ def test_openai_refuses_the_parameter(more: dict[str, Json], said: str) -> None:
 
 def test_a_history_of_calls_needs_tools_at_some_who_speak_openais_wire() -> None:
     assert "need the 'tools=' param set" in (gpt(ASK, says(None, "a"), tool("a"), tools=None) or "")
+
+
+MARK = {"cache_control": {"type": "ephemeral"}}
+
+
+def prompt(*messages: Json, tools: Json = TOOLS, system: Json = "be kind") -> Json:
+    return {"model": "m", "tools": tools, "system": system, "messages": list(messages)}
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        prompt(HELLO),
+        prompt(user({**text("hello"), **MARK}), assistant(text("x"))),
+        prompt(user(text("hello"), text("a note"))),
+        prompt(HELLO, tools=[*TOOLS, {"name": "g"}]),
+    ],
+)
+def test_a_prompt_that_only_grows_keeps_the_cache(later: Json) -> None:
+    assert check_growth(prompt(HELLO), later) is None
+
+
+@pytest.mark.parametrize(
+    ("later", "said"),
+    [
+        (prompt(user(text("hallo"))), "messages: piece 0 differs from byte"),
+        (prompt(user(text("a note"), text("hello"))), "messages: piece 0"),
+        (prompt(), "is b'nothing'"),
+        (prompt(HELLO, tools=[{"name": "e"}, *TOOLS]), "tools: piece 0"),
+        (prompt(HELLO, system="be kind. It is noon"), "system: piece 0"),
+        (prompt({"role": "assistant", "content": [text("hello")]}), "messages: piece 0"),
+    ],
+)
+def test_a_prompt_that_changes_where_it_stood_loses_the_cache(later: Json, said: str) -> None:
+    assert said in (check_growth(prompt(HELLO), later) or "nothing was lost")
+
+
+def test_chat_completions_prompts_grow_by_messages() -> None:
+    earlier = {"messages": [ASK, says(None, "a"), tool("a")]}
+    assert check_growth(earlier, {"messages": [*earlier["messages"], ASK]}) is None
+    assert "messages: piece 2" in (check_growth(earlier, {"messages": [ASK, says(None, "a"), tool("a", "no")]}) or "")
 
 
 @pytest.mark.parametrize("body", [None, [], "x"])

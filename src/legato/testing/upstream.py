@@ -33,7 +33,7 @@ import msgspec
 
 from legato.core.blocks import Json
 from legato.testing import anthropic_wire, openai_wire
-from legato.testing.check import check_request, signatures_in
+from legato.testing.check import check_growth, check_request, signatures_in
 from legato.testing.connection import Connection, Incoming
 from legato.testing.marks import PATIENCE, Gates, Marks
 from legato.testing.player import Player
@@ -89,6 +89,7 @@ __all__ = [
     "VendorWire",
     "Wait",
     "Wire",
+    "check_growth",
     "check_request",
     "main",
     "round_of",

@@ -1,0 +1,185 @@
+"""A store with faults over a real one: slow, away, full, standing still, losing its answer.
+
+```python
+store = FaultyStore(SqliteStore(…))
+store.away()                                    # every call raises StoreUnavailable, until
+store.back()
+store.hold("write")                             # writes stand
+await store.reached("write")
+store.back()
+```
+A call meets the faults that are set when it comes to them: one that stands while the store goes away fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from legato.core.errors import RowRefused, StoreUnavailable
+from legato.core.records import (
+    Accepted,
+    AlreadyMade,
+    Busy,
+    Chat,
+    Datum,
+    LogSegment,
+    NewTurns,
+    Span,
+    StoredTurn,
+    TurnRow,
+    TurnWrite,
+)
+from legato.ports import Store
+from legato.testing.marks import PATIENCE, Marks
+
+T = TypeVar("T")
+
+WRITES = frozenset({"begin", "write", "request_cancel", "claim", "create_chat", "update_chat", "delete_chat"})
+"""Names of the calls that change something."""
+EVERYTHING = frozenset({"*"})
+
+
+class FaultyStore:
+    """A ``Store``. Each fault is for the calls named, or for those it is about; the last one said counts."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._marks = Marks()
+        self._slow: tuple[frozenset[str], float] = (frozenset(), 0.0)
+        self._failing: tuple[frozenset[str], str] = (frozenset(), "")
+        self._lost: frozenset[str] = frozenset()
+        self._held: frozenset[str] = frozenset()
+        self._let_go = asyncio.Event()
+        self._refused: frozenset[str] = frozenset()
+        self._failures_left: int | None = None
+        self.calls: list[str] = []
+        """The name of every call, in the order they came."""
+
+    # -- faults
+
+    def slow(self, seconds: float, *names: str) -> None:
+        """Each call takes so much longer."""
+        self._slow = (frozenset(names) or EVERYTHING, seconds)
+
+    def away(self, *names: str, times: int | None = None) -> None:
+        """Calls fail, the next ``times`` of them or all."""
+        self._failing = (frozenset(names) or EVERYTHING, "the store is away")
+        self._failures_left = times
+
+    def full(self) -> None:
+        """What changes something fails; what is stored can be read."""
+        self._failing = (WRITES, "database or disk is full")
+        self._failures_left = None
+
+    def hold(self, *names: str) -> None:
+        """Calls stand until the store is back."""
+        self._held = frozenset(names) or EVERYTHING
+
+    def lose_answers(self, *names: str) -> None:
+        """Calls do what they should, and then fail as if the connection were lost after the commit."""
+        self._lost = frozenset(names) or WRITES
+
+    def refuse(self, *turn_ids: str) -> None:
+        """A group of writes with one of these turns is refused for it."""
+        self._refused = frozenset(turn_ids)
+
+    def back(self) -> None:
+        """No fault any more; what stood goes on."""
+        self._slow, self._failing, self._failures_left = (frozenset(), 0.0), (frozenset(), ""), None
+        self._lost = self._held = self._refused = frozenset()
+        self._let_go.set()
+        self._let_go = asyncio.Event()
+
+    async def reached(self, name: str, *, times: int = 1, patience: float = PATIENCE) -> None:
+        """Return once ``name`` was called ``times`` times. Raises ``TimeoutError`` after ``patience`` seconds."""
+        await self._marks.wait(name, times, patience)
+
+    async def _meet(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        self.calls.append(name)
+        self._marks.hit(name)
+        while _meant(self._held, name):
+            await self._let_go.wait()
+        if _meant(self._slow[0], name):
+            await asyncio.sleep(self._slow[1])
+        if _meant(self._failing[0], name) and self._failures_left != 0:
+            if self._failures_left is not None:
+                self._failures_left -= 1
+            raise StoreUnavailable(self._failing[1])
+        value = await call()
+        if _meant(self._lost, name):
+            raise StoreUnavailable("the connection was lost after the commit")
+        return value
+
+    # -- the store
+
+    async def begin(self, new: NewTurns) -> Accepted | AlreadyMade | Busy:
+        return await self._meet("begin", lambda: self._store.begin(new))
+
+    async def write(self, writes: Sequence[TurnWrite]) -> None:
+        async def write() -> None:
+            for one in writes:
+                if one.turn_id in self._refused:
+                    raise RowRefused(f"turn {one.turn_id} was refused", turn_id=one.turn_id)
+            await self._store.write(writes)
+
+        await self._meet("write", write)
+
+    async def request_cancel(self, turn_id: str) -> None:
+        await self._meet("request_cancel", lambda: self._store.request_cancel(turn_id))
+
+    async def turn(self, turn_id: str) -> TurnRow | None:
+        return await self._meet("turn", lambda: self._store.turn(turn_id))
+
+    async def load(self, turn_id: str) -> StoredTurn | None:
+        return await self._meet("load", lambda: self._store.load(turn_id))
+
+    async def branch(self, leaf: str, *, limit: int | None = None) -> Sequence[StoredTurn]:
+        return await self._meet("branch", lambda: self._store.branch(leaf, limit=limit))
+
+    async def log(self, turn_id: str, *, after: int) -> Sequence[LogSegment]:
+        return await self._meet("log", lambda: self._store.log(turn_id, after=after))
+
+    async def spans(self, turn_id: str) -> Sequence[Span]:
+        return await self._meet("spans", lambda: self._store.spans(turn_id))
+
+    async def datum(self, turn_id: str, index: int) -> Datum | None:
+        return await self._meet("datum", lambda: self._store.datum(turn_id, index))
+
+    async def siblings(self, row: TurnRow) -> Sequence[str]:
+        return await self._meet("siblings", lambda: self._store.siblings(row))
+
+    async def unended(self) -> Sequence[TurnRow]:
+        return await self._meet("unended", self._store.unended)
+
+    async def claim(self, turn_id: str, *, epoch: int, owner: str) -> bool:
+        return await self._meet("claim", lambda: self._store.claim(turn_id, epoch=epoch, owner=owner))
+
+    async def chat(self, chat_id: str) -> Chat | None:
+        return await self._meet("chat", lambda: self._store.chat(chat_id))
+
+    async def chats(self, owner: str, *, limit: int, before: str | None) -> tuple[Sequence[Chat], str | None]:
+        return await self._meet("chats", lambda: self._store.chats(owner, limit=limit, before=before))
+
+    async def create_chat(self, chat: Chat) -> bool:
+        return await self._meet("create_chat", lambda: self._store.create_chat(chat))
+
+    async def update_chat(self, chat: Chat) -> None:
+        await self._meet("update_chat", lambda: self._store.update_chat(chat))
+
+    async def delete_chat(self, chat_id: str) -> None:
+        await self._meet("delete_chat", lambda: self._store.delete_chat(chat_id))
+
+    async def tree(self, chat_id: str) -> Sequence[TurnRow]:
+        return await self._meet("tree", lambda: self._store.tree(chat_id))
+
+    async def ping(self) -> None:
+        await self._meet("ping", self._store.ping)
+
+    async def close(self) -> None:
+        await self._store.close()
+
+
+def _meant(names: frozenset[str], name: str) -> bool:
+    return name in names or "*" in names
