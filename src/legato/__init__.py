@@ -1,15 +1,39 @@
 """Legato: a self-hosted LLM turn server.
 
-What a file of tools needs is here, and costs little to import; the server is behind ``open``.
+What a file of tools needs is here. Each name is imported when it is first asked for, so that `legato --help` does not
+wait for what it does not show.
 """
 
 from __future__ import annotations
 
-from legato.core.context import ToolContext
-from legato.core.errors import ToolError
-from legato.tools.declare import tool
-from legato.tools.formatters import formatter
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from legato.core.context import ToolContext
+    from legato.core.errors import ToolError
+    from legato.tools.declare import tool
+    from legato.tools.formatters import formatter
 
 __version__ = "0.1.0"
 
 __all__ = ["ToolContext", "ToolError", "__version__", "formatter", "tool"]
+
+_HOMES = {
+    "ToolContext": "legato.core.context",
+    "ToolError": "legato.core.errors",
+    "formatter": "legato.tools.formatters",
+    "tool": "legato.tools.declare",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
