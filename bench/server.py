@@ -17,6 +17,7 @@ from urllib.request import urlopen
 
 import msgspec
 
+SERVE = (sys.executable, "-m", "legato", "serve")
 READY_WITHIN = 20.0  # seconds
 STOP_WITHIN = 10.0
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -118,7 +119,7 @@ def legato(*, upstream: str, tools: str = "", core: set[int] | None = None, db: 
             "LEGATO_PROVIDERS__OPENAI__SEAL": "object",
             "LEGATO_LIMITS__RUNNING_TURNS": "5000",
         }
-        command = [sys.executable, "-m", "legato", "serve", *(["tools.py"] if tools else [])]
+        command = [*SERVE, *(["tools.py"] if tools else [])]
         command += ["--port", str(port), "--db", str(db or cwd / "bench.db"), "--drain", "1"]
         with running(command, port=port, ready="/readyz", env=env, cwd=cwd, core=core) as child:
             yield child

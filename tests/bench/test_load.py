@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from bench.overlap import Measured
+from bench.overlap import Measured, run_of
 from bench.paced import FRAMES, Paced, chunk
 from bench.passthrough import __file__ as passthrough_file
 from bench.readers import Asked, Load, Reader, percentile, read
@@ -16,7 +16,7 @@ from bench.server import cores, free_port, running
 from bench.streams import Shape, of_legato, of_vendor
 
 from legato.providers.anthropic import Decoder as AnthropicDecoder
-from legato.testing.script import Wire
+from legato.testing.upstream import Request, Wire
 
 pytestmark = pytest.mark.anyio
 
@@ -124,10 +124,16 @@ def test_a_turn_asks_the_upstream_by_its_models_name() -> None:
     assert b"POST /v1/turns HTTP/1.1\r\n" in asked.raw(80)
 
 
-def test_figures_are_taken_over_the_ideal() -> None:
-    one = Measured(SCENARIOS[0], "anthropic", (2.42, 2.41, 9.0))
-    assert one.ratio == pytest.approx(2.42 / 2.40)
-    assert one.per_call == pytest.approx(20.0)
+def test_what_a_run_takes_over_the_ideal_is_told_by_its_parts() -> None:
+    first, second = (
+        Request(number=n, wire="anthropic", path="", headers={}, body=None, raw=b"", at=at)
+        for n, at in ((1, 100.002), (2, 102.01))
+    )
+    run = run_of(SCENARIOS[0], 100.0, 102.43, [first, second])
+    assert [run.took, run.before, run.between, run.after] == pytest.approx([2.43, 0.002, 0.008, 0.02])
+    one = Measured(SCENARIOS[0], "anthropic", (run, run, run))
+    assert one.ratio == pytest.approx(2.43 / 2.40)
+    assert one.per_call == pytest.approx(30.0)
 
 
 def test_percentiles_of_nothing_are_not_a_number() -> None:
