@@ -28,10 +28,13 @@ class ObjectScanner:
         self.bad = False
 
     @property
-    def takes_no_brace(self) -> bool:
-        """Whether the object cannot go on with another object: within a string, where a brace is but a character and
-        the quote behind it the end, and where a key has to come."""
-        return self._in_string or self._last == "{"
+    def in_string(self) -> bool:
+        return self._in_string
+
+    @property
+    def expects_key(self) -> bool:
+        """Whether a brace opened last, so that a key or the end has to come."""
+        return not self._in_string and self._last == "{"
 
     def feed(self, text: str) -> None:
         if not self.begun:

@@ -98,6 +98,7 @@ class _Delta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     reasoning_content: str | None = None
     reasoning: str | None = None
     channel: str | None = None
+    token_id: int | None = None
     tool_calls: list[_Call] | None = None
 
 

@@ -7,6 +7,7 @@ and the first of its arguments are there, and sealed by the provider's ``seal`` 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Literal
 
@@ -16,6 +17,8 @@ from legato.core.blocks import Json
 from legato.core.inputs import BlockClosed, BlockOpened, CallPoisoned, Delta, ProviderInput
 from legato.providers.objects import ObjectScanner
 from legato.providers.openai_chat_vendors import Seal
+
+_PLAIN_KEY = re.compile(r'\s*\{\s*"[A-Za-z0-9_]')
 
 
 class Piece(msgspec.Struct):
@@ -71,11 +74,15 @@ class _Call:
     def grown_in(self, text: str) -> bool:
         """Whether ``text`` begins with all that came before it, where it cannot be what comes next.
 
-        Within a string the quotes of the beginning would end it; after a brace only a quote may come.
+        Where a key has to come, a brace cannot. Within a string the quote of the beginning would end it, and the first
+        letter of the first key cannot follow a string. Anywhere else it may be an object within the object.
         """
         if len(text) < self.length or not self.scanner.begun or self.scanner.complete:
             return False
-        return self.scanner.takes_no_brace and text.startswith(self._arguments())
+        if not self.scanner.expects_key and not self.scanner.in_string:
+            return False
+        said = self._arguments()
+        return text.startswith(said) and (self.scanner.expects_key or _PLAIN_KEY.match(said) is not None)
 
     def _arguments(self) -> str:
         if self._parts:
