@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from legato.core.context import ToolContext
-from legato.tools.demo import DEMO, doc_search, doc_view, note, roll_dice
-from legato.tools.registry import ToolRegistry
+from legato.tools import demo
+from legato.tools.demo import doc_search, doc_view, note, roll_dice
+from legato.tools.registry import load_modules
 
 
 def context(shown: list[str]) -> ToolContext:
@@ -23,7 +24,7 @@ def context(shown: list[str]) -> ToolContext:
 
 
 def test_each_has_a_formatter_and_only_the_note_has_an_effect() -> None:
-    registry = ToolRegistry(DEMO)
+    registry = load_modules([demo.__name__])
     assert registry.names() == ("doc_search", "doc_view", "roll_dice", "note")
     assert sorted(registry.formatters.names()) == sorted(registry.names())
     assert [one.spec.name for one in registry if one.effect != "read"] == ["note"]

@@ -120,7 +120,3 @@ async def note(text: Annotated[str, "One line to remember"], *, ctx: ToolContext
 @formatter("note", version=1)
 def noted(output: str) -> str:
     return output
-
-
-DEMO = (doc_search, found_lines, doc_view, section_text, roll_dice, rolled, note, noted)
-"""For ``ToolRegistry.add``, one by one."""
