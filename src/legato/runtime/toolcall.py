@@ -353,10 +353,10 @@ class RunningCall:
         call_id = self._call.call_id
         if isinstance(end, Returned):
             assert end.whole
-            count("tool_calls", tool=self._tool.spec.name, outcome="ok")
+            count("tool_results", tool=self._tool.spec.name, outcome="ok")
             return ToolFinished(call_id=call_id, outcome="ok", output=end.value)
         outcome, error = self._failure(end)
-        count("tool_calls", tool=self._tool.spec.name, outcome=outcome)
+        count("tool_results", tool=self._tool.spec.name, outcome=outcome)
         partial = "".join(self._pieces) or None
         return ToolFinished(call_id=call_id, outcome=outcome, output=partial, error=error)
 
