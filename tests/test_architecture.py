@@ -34,14 +34,15 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "web": (),
     "http": (*PARTS, "runtime.service", "web"),
     "config": ("core",),
-    "compose": (*PARTS, "runtime", "providers", "tools", "stores", "eventlog", "http", "web", "config"),
+    "compose": (*PARTS, "runtime", "providers", "tools", "stores", "eventlog", "http", "web", "config", "serve"),
     "serve": (*PARTS, "runtime.service", "http", "config"),
-    "cli": (*PARTS, "config", "compose", "serve"),
+    "cli": (*PARTS, "config", "compose", "serve", ""),
     "__main__": ("cli",),
     "testing": (*PARTS, "providers"),
     "": ("core", "ports", "tools"),
 }
-# `legato.open` composes a service, and imports compose inside its function: importing legato for `tool` stays cheap.
+# `legato.open` composes a service, and imports compose when it is asked for: importing legato for `tool` stays cheap.
+# What stands under `if TYPE_CHECKING:` is no import at run time.
 LAZY: dict[str, tuple[str, ...]] = {"": ("compose", "config", "runtime.service")}
 
 NOT_IN_CORE = {
@@ -118,7 +119,7 @@ def imported(file: str, tree: ast.AST) -> Iterator[tuple[int, str, bool]]:
     inside = {
         id(node)
         for function in ast.walk(tree)
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) or _is_for_types_only(function)
         for node in ast.walk(function)
     }
     for node in ast.walk(tree):
@@ -132,6 +133,10 @@ def imported(file: str, tree: ast.AST) -> Iterator[tuple[int, str, bool]]:
                     yield node.lineno, f"{base}.{alias.name}", id(node) in inside
             case _:
                 pass
+
+
+def _is_for_types_only(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def _absolute(file: str, module: str | None, level: int) -> str:

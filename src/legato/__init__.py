@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from legato.compose import open_library as open  # noqa: A004 - ``legato.open`` reads as what it does
     from legato.core.context import ToolContext
     from legato.core.errors import ToolError
     from legato.tools.declare import tool
@@ -17,20 +18,22 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["ToolContext", "ToolError", "__version__", "formatter", "tool"]
+__all__ = ["ToolContext", "ToolError", "__version__", "formatter", "open", "tool"]
 
 _HOMES = {
-    "ToolContext": "legato.core.context",
-    "ToolError": "legato.core.errors",
-    "formatter": "legato.tools.formatters",
-    "tool": "legato.tools.declare",
+    "ToolContext": ("legato.core.context", "ToolContext"),
+    "ToolError": ("legato.core.errors", "ToolError"),
+    "formatter": ("legato.tools.formatters", "formatter"),
+    "open": ("legato.compose", "open_library"),
+    "tool": ("legato.tools.declare", "tool"),
 }
 
 
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(_HOMES[name]), name)
+    module, home_name = _HOMES[name]
+    value: object = getattr(import_module(module), home_name)
     globals()[name] = value
     return value
 
