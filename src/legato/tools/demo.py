@@ -6,7 +6,8 @@ They are there while the default model is the script provider's. The same argume
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, NamedTuple, TypedDict
+import re
+from typing import Annotated, Literal, NamedTuple, TypeAlias, TypedDict
 
 import anyio
 
@@ -25,7 +26,12 @@ class Section(NamedTuple):
     text: str
 
 
-_BOOK = {
+_SHORT = 3
+"""Letters: words up to it (the, and, who) stand everywhere and find nothing."""
+
+SectionName: TypeAlias = Literal["the-valley", "the-cave", "the-hoard", "the-bargain"]
+
+_BOOK: dict[SectionName, Section] = {
     "the-valley": Section(
         "The valley",
         "Nobody in the valley had seen the dragon, and everybody could describe it. The miller said it was green. "
@@ -50,7 +56,7 @@ _BOOK = {
 
 
 class Found(TypedDict):
-    section: str
+    section: SectionName
     title: str
     line: str
 
@@ -58,7 +64,7 @@ class Found(TypedDict):
 @tool(effect="read", timeout=20)
 async def doc_search(query: Annotated[str, "Words to look for"], *, ctx: ToolContext) -> list[Found]:
     """Search the book about the dragon; gives the sections that hold any of the words, the best first."""
-    words = query.lower().split()
+    words = [word for word in re.findall(r"\w+", query.lower()) if len(word) > _SHORT]
     ranked: list[tuple[int, Found]] = []
     for section, (title, text) in _BOOK.items():
         await anyio.sleep(_PAUSE)
@@ -76,10 +82,8 @@ def found_lines(output: list[Found]) -> str:
 
 
 @tool(effect="read", timeout=20)
-async def doc_view(section: Annotated[str, "A section, as doc_search names it"], *, ctx: ToolContext) -> str:
+async def doc_view(section: Annotated[SectionName, "A section, as doc_search names it"], *, ctx: ToolContext) -> str:
     """Read one section of the book about the dragon."""
-    if section not in _BOOK:
-        raise ToolError(f"there is no section {section!r}; the sections are: {', '.join(_BOOK)}")
     title, text = _BOOK[section]
     await ctx.emit(f"opening “{title}” …\n")
     await anyio.sleep(2 * _PAUSE)
