@@ -14,7 +14,7 @@ import pytest
 from tests.stores.values import Make, lines, until
 
 from legato.core.blocks import TextBlock
-from legato.core.errors import Conflict, StoreUnavailable
+from legato.core.errors import Conflict, RowRefused, StoreUnavailable
 from legato.core.records import Accepted, AlreadyMade, RoundRecord, TurnWrite
 from legato.observability import process
 from legato.stores.sqlite import SqliteStore, open_sqlite, schema, writer
@@ -234,6 +234,24 @@ async def test_a_lock_held_too_long_is_told_in_sqlites_words_and_the_same_write_
     await store.write([make.said(turn_id, 1, 5)])
     assert await lines(store, turn_id) == make.segment(1, 5).lines
     await store.close()
+
+
+async def test_a_row_that_sqlite_itself_refuses_is_named_among_many(store: SqliteStore, make: Make) -> None:
+    turns = [(await make.begun(store)).assistant.id for _ in range(5)]
+    fine = TextBlock(index=0, round=1, state="complete", text="fine")
+    beyond = TextBlock(index=1 << 64, round=1, state="complete", text="beyond 64 bits")
+    group = [make.said(turn_id, 1, 3, blocks=(fine,)) for turn_id in turns]
+    spoiled = [*group[:3], make.said(turns[3], 1, 3, blocks=(fine, beyond)), group[4]]
+    with pytest.raises(RowRefused, match="too large") as raised:
+        await store.write(spoiled)
+    assert raised.value.turn_id == turns[3]
+    for turn_id in turns:
+        row = await store.turn(turn_id)
+        assert row is not None
+        assert row.last_seq == 0
+        assert await lines(store, turn_id) == b""
+    await store.write(group)
+    assert [await lines(store, turn_id) for turn_id in turns] == [make.segment(1, 3).lines] * 5
 
 
 async def test_a_full_disk_fails_what_does_not_fit_and_nothing_of_it_stays(store: SqliteStore, make: Make) -> None:

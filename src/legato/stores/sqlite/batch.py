@@ -42,9 +42,9 @@ STANDINGS = """
 SELECT id, epoch, last_seq, ended_at IS NOT NULL FROM turn WHERE id IN (SELECT value FROM json_each(?))
 """
 ADVANCE = "UPDATE turn SET epoch = max(epoch, ?), last_seq = max(last_seq, ?) WHERE id = ?"
-END_TURN = f"""
+END_TURN = """
 UPDATE turn
-SET status = ?, stop_reason = ?, usage = ?, error = ?, ended_at = ?, lease_until = NULL, packed = {UNPACKED}
+SET status = ?, stop_reason = ?, usage = ?, error = ?, ended_at = ?, lease_until = NULL
 WHERE id = ?
 """
 FREE_CHAT = """

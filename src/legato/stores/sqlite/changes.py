@@ -76,18 +76,17 @@ def _pack_whole(connection: sqlite3.Connection, turn_id: str) -> None:
 
 
 def write(connection: sqlite3.Connection, writes: Sequence[TurnWrite]) -> None:
-    connection.execute("SAVEPOINT together")
+    """Raises ``StaleEpoch`` or ``RowRefused``, and leaves it to the job's savepoint to take back what is half stored."""
     try:
         Batch(connection, writes).store()
     except GUILTY_ROW as error:
-        connection.execute("ROLLBACK TO together")
         _name_the_guilty(connection, writes)
         raise refused(error, writes[0].turn_id) from error
-    connection.execute("RELEASE together")
 
 
 def _name_the_guilty(connection: sqlite3.Connection, writes: Sequence[TurnWrite]) -> None:
-    """Rows are stored by table, for all turns at once; one of them was refused, and its turn has to be known."""
+    """Rows are stored by table, for all turns at once, and one was refused: its turn has to be known. What is stored of
+    the others already is no matter, for each write may be repeated."""
     for one in writes:
         try:
             Batch(connection, [one]).store()

@@ -55,7 +55,7 @@ def log(connection: sqlite3.Connection, turn_id: str, after: int) -> Sequence[Lo
         """
         SELECT first_seq, last_seq, packed, lines FROM log
         WHERE turn_id = :turn_id AND last_seq > :after AND first_seq >= coalesce(
-            (SELECT max(first_seq) FROM log WHERE turn_id = :turn_id AND first_seq <= :after + 1), 0)
+            (SELECT max(first_seq) FROM log WHERE turn_id = :turn_id AND first_seq <= :after), 0)
         ORDER BY first_seq
         """,
         {"turn_id": turn_id, "after": after},

@@ -4,6 +4,7 @@ them holds a connection between two calls."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import sqlite3
 import threading
@@ -12,6 +13,11 @@ from collections.abc import Callable
 from legato.core.errors import StoreUnavailable
 from legato.stores.sqlite.failures import translated
 from legato.stores.sqlite.jobs import Job, Signal, T, Work, deliver
+
+log = logging.getLogger(__name__)
+
+# Seconds. What is queued at the close is still answered, unless the disk takes longer than this.
+CLOSE_TIMEOUT = 10.0
 
 
 class Readers:
@@ -43,10 +49,15 @@ class Readers:
             self._closed = True
             for _ in self._threads:
                 self._queue.put(None)
-        for ended in self._ended:
-            await asyncio.shield(ended.future)
-        for thread in self._threads:
-            thread.join()
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                for ended in self._ended:
+                    await asyncio.shield(ended.future)
+        except TimeoutError:
+            log.warning("the database's readers did not end in %s s; %d reads wait", CLOSE_TIMEOUT, self._queue.qsize())
+        else:
+            for thread in self._threads:
+                thread.join()
 
     def _run(self, ended: Signal) -> None:
         connection: sqlite3.Connection | None = None
