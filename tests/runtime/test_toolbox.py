@@ -21,6 +21,7 @@ from legato.core.blocks import CallError, Json
 from legato.core.inputs import ToolFinished
 from legato.observability import process
 from legato.runtime.outputs import is_small
+from legato.runtime.showing import Showing
 from legato.runtime.threads import Threads
 from legato.runtime.toolbox import CancelFlag, StartedCall, Toolbox
 from legato.runtime.toolcall import End
@@ -616,6 +617,15 @@ async def test_a_tool_without_progress_times_out_though_it_has_time_left() -> No
     finished = await bench.run()
     assert finished.error == CallError("idle_timeout", "timed out: it showed no progress for 0.05 s")
     assert (finished.outcome, finished.output, bench.shown) == ("timeout", "so far ", ["so far "])
+
+
+async def test_every_text_is_progress_also_where_nothing_more_is_shown() -> None:
+    showing = Showing([].append, tool_name="x", limit=1)
+    seen = [showing.progress]
+    for text in ("a", "over the limit", ""):
+        showing.show(text)
+        seen.append(showing.progress)
+    assert seen == sorted(set(seen)), "each time is later than the one before"
 
 
 async def test_a_timeout_gives_an_async_tool_the_grace_to_clean_up() -> None:
