@@ -76,7 +76,7 @@ def _pack_whole(connection: sqlite3.Connection, turn_id: str) -> None:
 
 
 def write(connection: sqlite3.Connection, writes: Sequence[TurnWrite]) -> None:
-    """Raises ``StaleEpoch`` or ``RowRefused``, and leaves it to the job's savepoint to take back what is half stored."""
+    """Raises ``StaleEpoch`` or ``RowRefused``; what is half stored then is taken back by the job's savepoint."""
     try:
         Batch(connection, writes).store()
     except GUILTY_ROW as error:
