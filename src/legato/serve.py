@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -23,8 +22,6 @@ import uvicorn
 from legato.core.errors import ConfigError
 from legato.http.app import App
 from legato.http.connection import Connection
-
-logger = logging.getLogger(__name__)
 
 # Seconds for answers under way once the listeners are closed; then their tasks are cancelled.
 GRACE_SECONDS: Final = 3
@@ -45,6 +42,8 @@ class Server(uvicorn.Server):
                 ws="none",
                 lifespan="off",
                 log_config=None,
+                # Below it uvicorn logs each request that is not HTTP, which anybody may send; /metrics counts them.
+                log_level="error",
                 # Paths may carry tickets; what is worth counting is in /metrics.
                 access_log=False,
                 workers=1,
@@ -79,12 +78,14 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # uvicorn closes the listeners and waits for open connections before anybody is told to end, and an event
         # stream never ends by itself: so all that first, and its own shutdown after it.
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._stop_at_second_signal, tasks.cancel_scope)
-            self._app.readers.let_go()
-            await self._drain()
-            tasks.cancel_scope.cancel()
-        await super().shutdown(sockets)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._stop_at_second_signal, tasks.cancel_scope)
+                self._app.readers.let_go()
+                await self._drain()
+                tasks.cancel_scope.cancel()
+        finally:
+            await super().shutdown(sockets)
 
     async def _stop_at_second_signal(self, draining: anyio.CancelScope) -> None:
         await self._forced.wait()

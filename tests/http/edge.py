@@ -101,6 +101,9 @@ class FakeTurn:
     def delta(self, text: str) -> None:
         self.say(BlockDelta(seq=len(self.lines) + 1, index=0, text=text))
 
+    def big(self, seq: int) -> BlockDelta:
+        return BlockDelta(seq=seq, index=0, text="x" * 100_000)
+
     def end(self) -> None:
         self.ended = True
         self.say(TurnEnd(seq=len(self.lines) + 1, status="complete", stop_reason="end", usage=UNKNOWN))

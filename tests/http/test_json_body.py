@@ -128,11 +128,6 @@ def test_a_fingerprint_does_not_see_how_a_value_is_written() -> None:
     assert fingerprint(one) == fingerprint(two)
     assert fingerprint(decode(b'{"a":[1,2]}', depth=9)) != fingerprint(decode(b'{"a":[2,1]}', depth=9))
     assert fingerprint(decode(b'{"a":1}', depth=9)) != fingerprint(decode(b'{"a":true}', depth=9))
-    assert (
-        fingerprint(decode(b'{"a":' + b"9" * 400 + b"}", depth=9)) != fingerprint(decode(b'{"a":9e399}', depth=9))
-        if False
-        else True
-    )
 
 
 @pytest.mark.parametrize(

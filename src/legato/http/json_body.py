@@ -1,7 +1,7 @@
 """A body's bytes as one of the posted types (core.posts), or the error that says where it is wrong.
 
-In order: UTF-8, JSON, depth, then the type. The loop stands still meanwhile, so all of it is linear and nearly all in C:
-to count brackets outside of strings on the bytes beforehand took several times as long as the parser, which guards
+In order: UTF-8, JSON, depth, then the type. The loop stands still meanwhile, so all of it is linear and nearly all in
+C: to count brackets outside of strings on the bytes beforehand took several times as long as the parser, which guards
 itself against depth.
 """
 

@@ -36,8 +36,19 @@ Before = Annotated[str, Meta(min_length=1, max_length=256, description="The `nex
 PAGE: Final = 50
 
 EVENT_STREAM: Final = "text/event-stream"
-START_CODES: Final = ("chat_busy", "turn_id_reused", "readers_full")
-"""Errors of a start beside those any request may have. 422 has more codes by what is wrong: docs/errors.md."""
+START_CODES: Final = (
+    "chat_busy",
+    "chat_id_taken",
+    "turn_id_reused",
+    "provider_not_configured",
+    "script_invalid",
+    "unknown_model",
+    "unknown_tool",
+    "url_not_supported",
+    "readers_full",
+    "too_many_turns",
+)
+"""Errors of a start beside those any request may have."""
 _MEDIA_TYPE: Final = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+")
 
 
@@ -264,7 +275,7 @@ def _chats(native: Native) -> list[Operation]:
             body=PostChat,
             query=NoQuery,
             answers={201: (ChatView,)},
-            codes=("id_taken",),
+            codes=("chat_id_taken", "provider_not_configured", "unknown_model"),
             body_optional=True,
         ),
         operation(
@@ -282,6 +293,7 @@ def _chats(native: Native) -> list[Operation]:
             body=PatchChat,
             query=NoQuery,
             answers={200: (ChatView,)},
+            codes=("provider_not_configured", "unknown_model"),
         ),
         operation(
             "DELETE /v1/chats/{chat_id}",
@@ -290,6 +302,7 @@ def _chats(native: Native) -> list[Operation]:
             body=NoBody,
             query=NoQuery,
             answers={204: ()},
+            codes=("turn_ending",),
         ),
         operation(
             "GET /v1/chats/{chat_id}/turns",
