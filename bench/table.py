@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -37,6 +38,8 @@ def keep(name: str, results: Mapping[str, Json]) -> Path:
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "load_average": os.getloadavg()[0],
     }
     path.write_bytes(msgspec.json.format(msgspec.json.encode({**about, **results})))
     return path
