@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from legato.core import events as e
 from legato.core.blocks import (
     Block,
+    BlockState,
     FileBlock,
     ImageBlock,
     OpaqueBlock,
@@ -46,14 +47,15 @@ class OpenBlock:
 
 
 class FoldedRound:
-    """A round with the seqs that began and ended it, which a rewind needs."""
+    """A round with the seqs of what began, told and ended it, which a rewind needs."""
 
-    __slots__ = ("record", "started", "stopped")
+    __slots__ = ("noticed", "record", "started", "stopped")
 
     def __init__(self, record: RoundRecord, started: int) -> None:
         self.record = record
         self.started = started
         self.stopped: int | None = None
+        self.noticed: list[int] = []
 
 
 class Turn:
@@ -74,6 +76,7 @@ class Turn:
         self.starts: dict[int, e.BlockStart] = {}
         self.folded_rounds: list[FoldedRound] = []
         self.waiting: dict[str, Literal["client_tool", "approval"]] = {}
+        self.needs: list[e.CallWaiting | e.CallAnswered] = []
 
     @property
     def ended(self) -> bool:
@@ -187,13 +190,16 @@ def _notice(turn: Turn, event: e.Notice) -> None:
     for folded in turn.folded_rounds:
         if folded.record.round == event.round:
             folded.record = replace(folded.record, notices=(*folded.record.notices, event.message))
+            folded.noticed.append(event.seq)
 
 
 def _call_waiting(turn: Turn, event: e.CallWaiting) -> None:
+    turn.needs.append(event)
     turn.waiting[event.call_id] = event.kind
 
 
 def _call_answered(turn: Turn, event: e.CallAnswered) -> None:
+    turn.needs.append(event)
     turn.waiting.pop(event.call_id, None)
     turn.status = "running"
 
@@ -218,24 +224,40 @@ def _rewind(turn: Turn, event: e.Rewind) -> None:
         shorter = cut(text, kept.length)
         if kept.state == "open":
             turn.open[index] = OpenBlock(turn.starts[index], shorter)
-        elif shorter == text:
+        elif shorter == text and block.state != "open":
             turn.closed[index] = replace(block, state=kept.state)
         else:
-            length, sha256 = measure(shorter)
-            turn.closed[index] = replace(block, state=kept.state, text=shorter, length=length, sha256=sha256)
+            turn.closed[index] = _cut_short(block, shorter, kept.state)
     turn.folded_rounds = [folded for folded in turn.folded_rounds if folded.started <= event.to]
     for folded in turn.folded_rounds:
-        if folded.stopped is not None and folded.stopped > event.to:
-            record = folded.record
-            folded.record = RoundRecord(
-                round=record.round,
-                attempt=record.attempt,
-                model=record.model,
-                provider=record.provider,
-                notices=record.notices,
-            )
-            folded.stopped = None
+        _rewind_round(folded, event.to)
+    needs = [need for need in turn.needs if need.seq <= event.to]
+    turn.needs, turn.waiting = [], {}
+    for need in needs:
+        _APPLY[type(need)](turn, need)
     turn.status = "running"
+
+
+def _cut_short(block: Block, text: str, state: BlockState) -> Block:
+    if isinstance(block, ImageBlock | FileBlock):  # what they have is not streamed, their hash is the data's
+        return replace(block, state=state)
+    length, sha256 = measure(text)
+    return replace(block, state=state, text=text, length=length, sha256=sha256)
+
+
+def _rewind_round(folded: FoldedRound, to: int) -> None:
+    record = folded.record
+    if folded.stopped is not None and folded.stopped > to:
+        record = RoundRecord(
+            round=record.round,
+            attempt=record.attempt,
+            model=record.model,
+            provider=record.provider,
+            notices=record.notices,
+        )
+        folded.stopped = None
+    folded.noticed = [seq for seq in folded.noticed if seq <= to]
+    folded.record = replace(record, notices=record.notices[: len(folded.noticed)])
 
 
 def _turn_end(turn: Turn, event: e.TurnEnd) -> None:
