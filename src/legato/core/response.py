@@ -29,12 +29,13 @@ class SealedCall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Block:
-    __slots__ = ("argument_bytes", "call_id", "index", "is_call", "opened")
+    __slots__ = ("argument_bytes", "call_id", "index", "is_call", "opened", "tool_name")
 
-    def __init__(self, opened: i.BlockOpened, index: int, call_id: str) -> None:
+    def __init__(self, opened: i.BlockOpened, index: int, call_id: str, tool_name: str) -> None:
         self.opened = opened
         self.index = index
         self.call_id = call_id
+        self.tool_name = tool_name
         self.is_call = opened.block_type == "tool_use"
         self.argument_bytes = 0
 
@@ -72,7 +73,8 @@ class Response:
         scribe = self._scribe
         index = self.last_index = scribe.take_index()
         call_id = self._call_id(opened, index)
-        block = _Block(opened, index, call_id)
+        tool_name = "" if isinstance(opened.tool_name, UnsetType) else clean(opened.tool_name)
+        block = _Block(opened, index, call_id, tool_name)
         if opened.key in self._blocks:
             self._stop_partial(self._blocks[opened.key])
         self._blocks[opened.key] = block
@@ -84,14 +86,14 @@ class Response:
                 round=self.round,
                 block_type=opened.block_type,
                 call_id=call_id if of_call else UNSET,
-                tool_name=opened.tool_name if of_call else UNSET,
+                tool_name=tool_name if of_call else UNSET,
                 origin=opened.origin if of_call else UNSET,
             )
         )
 
     def grow(self, delta: i.Delta) -> None:
         block = self._blocks.get(delta.key)
-        if block is None:
+        if block is None or block.index not in self._scribe.turn.open:
             return
         text = delta.text
         if not text.isascii() or "\0" in text:
@@ -99,7 +101,7 @@ class Response:
         if not text:
             return
         if block.is_call:
-            block.argument_bytes += len(text)
+            block.argument_bytes += len(text) if text.isascii() else len(text.encode())
             if block.argument_bytes > self._argument_limit:
                 return
         scribe = self._scribe
@@ -123,17 +125,23 @@ class Response:
     def _stop_partial(self, block: _Block) -> None:
         scribe = self._scribe
         if block.index in scribe.turn.open:
-            length, sha256 = scribe.measured(block.index)
+            length, sha256 = self._measured(block)
             scribe.say(
                 e.BlockStop(seq=scribe.next_seq(), index=block.index, state="partial", length=length, sha256=sha256)
             )
+
+    def _measured(self, block: _Block) -> tuple[int | UnsetType, str | UnsetType]:
+        """An image's or a file's hash would be that of its data, which is not streamed."""
+        if block.opened.block_type in ("image", "file"):
+            return UNSET, UNSET
+        return self._scribe.measured(block.index)
 
     def _close_other(self, block: _Block, closed: i.BlockClosed) -> None:
         outcome: Outcome | UnsetType = UNSET
         if block.opened.block_type == "tool_result":
             outcome = "ok" if isinstance(closed.error, UnsetType) else "error"
         scribe = self._scribe
-        length, sha256 = scribe.measured(block.index)
+        length, sha256 = self._measured(block)
         scribe.say(
             e.BlockStop(
                 seq=scribe.next_seq(),
@@ -171,24 +179,25 @@ class Response:
         )
         if block.opened.origin == "provider":
             return None
-        name = block.opened.tool_name
         return SealedCall(
             key=closed.key,
             call_id=block.call_id,
             index=block.index,
-            tool_name="" if isinstance(name, UnsetType) else name,
+            tool_name=block.tool_name,
             input=whole,
             problem=problem,
         )
 
     def _arguments(self, block: _Block, text: str) -> tuple[dict[str, Json] | None, CallError | None]:
         if block.argument_bytes > self._argument_limit:
-            message = f"the arguments have {block.argument_bytes} characters, limit is {self._argument_limit}"
+            message = f"the arguments have {block.argument_bytes} bytes, limit is {self._argument_limit}"
             return None, CallError("arguments_too_large", message)
-        if not text and not isinstance(block.opened.input, UnsetType):
-            return block.opened.input, None
+        whole = block.opened.input
         try:
-            return arguments.parse(text), None
+            if text or isinstance(whole, UnsetType):
+                return arguments.parse(text), None
+            arguments.check_depth(whole)
+            return whole, None
         except arguments.NotAnObject as error:
             return None, CallError("bad_json", str(error))
 
