@@ -105,10 +105,11 @@ class Calls:
         for call in self.of(response):
             if call.key != key:
                 continue
-            self._scribe.note("call_changed", f"{call.tool_name}: {message}")
             if call.state in ("sealed", "intent"):
+                self._scribe.note("call_changed", f"{call.tool_name}: {message}")
                 self.answer(call, "error", error=CallError("arguments_changed", f"not executed: {message}"))
-            else:
+            elif call.started and call.correction is None:
+                self._scribe.note("call_changed", f"{call.tool_name}: {message}")
                 call.correction = f"the arguments changed after the call had started: {message}"
 
     def commit(self) -> None:
@@ -120,6 +121,12 @@ class Calls:
         """Calls with effects that have not started never will."""
         for call in self.open:
             if call.has_effects and call.state in ("sealed", "intent"):
+                self.answer(call, "error", error=CallError("not_executed", why))
+
+    def answer_waiting(self, why: str) -> None:
+        """The turn ends: whatever has not started never will."""
+        for call in self.open:
+            if call.state != "running":
                 self.answer(call, "error", error=CallError("not_executed", why))
 
     def cancel(self, why: str) -> None:
@@ -172,7 +179,7 @@ class Calls:
         return None
 
     def _start(self, call: Call) -> None:
-        call.state = "running"
+        call.state, call.started = "running", True
         self._scribe.say(
             e.ToolStart(seq=self._scribe.next_seq(), call_id=call.call_id, tool_name=call.tool_name, index=call.index)
         )
@@ -181,7 +188,7 @@ class Calls:
                 call_id=call.call_id,
                 round=call.round,
                 tool_name=call.tool_name,
-                input=call.input,
+                input=arguments.copied(call.input),
                 idempotency_key=self._idempotency_key(call),
             )
         )

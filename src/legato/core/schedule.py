@@ -55,6 +55,7 @@ class Call:
         "ordinal",
         "result_index",
         "round",
+        "started",
         "state",
         "tool_name",
     )
@@ -77,6 +78,7 @@ class Call:
         self.state: CallState = "sealed"
         self.result_index: int | None = None
         self.correction: str | None = None
+        self.started = False
 
     @property
     def has_effects(self) -> bool:

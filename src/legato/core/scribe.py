@@ -8,7 +8,7 @@ from __future__ import annotations
 from legato.core import actions as a
 from legato.core import events as e
 from legato.core.fold import Turn
-from legato.core.text import measure
+from legato.core.text import clean, measure
 
 CLOSING_EVENTS = 10_000
 """Numbers of an epoch kept free for ending the turn in good order once the others are used up."""
@@ -43,7 +43,7 @@ class Scribe:
         self.actions.append(event)
 
     def note(self, code: str, message: str) -> None:
-        self.say(e.Notice(seq=self.next_seq(), code=code, message=message))
+        self.say(e.Notice(seq=self.next_seq(), code=code, message=clean(message)))
 
     def do(self, action: a.Action) -> None:
         self.actions.append(action)

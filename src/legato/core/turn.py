@@ -28,6 +28,7 @@ from legato.core.fold import Turn
 from legato.core.response import Response
 from legato.core.schedule import ToolRule
 from legato.core.scribe import Scribe
+from legato.core.text import clean
 from legato.core.usage import total
 
 SOFT_END = (
@@ -134,7 +135,7 @@ class TurnMachine:
             case i.ResponseEnded():
                 self._response_ended(input)
             case i.ResponseFailed():
-                self._response_failed(input)
+                self._response_failed(replace(input, error=replace(input.error, message=clean(input.error.message))))
             case i.IntentStored():
                 self._calls.intent_stored(input.call_id)
             case i.ToolEmitted():
@@ -207,6 +208,7 @@ class TurnMachine:
                     # The calls of a paused response stay as they are: those that run go on, those held stay held.
                     self._ask()
                     return
+                self._calls.answer_held("not executed: the reply was paused, and no round is left to go on with it")
             case "length" | "other":
                 self._cut_off(ended.stop_reason, ended.provider_reason)
             case "refusal":
@@ -240,7 +242,7 @@ class TurnMachine:
         else:
             self._adopt_what_was_said(failed.error.code)
             self._ending = _Ending("error", "error", failed.error)
-            self._calls.answer_held("not executed: the reply was interrupted")
+            self._calls.answer_waiting("not executed: the reply was interrupted")
         self._settle()
 
     def _try_again(self, error: e.ErrorInfo) -> None:
@@ -253,7 +255,7 @@ class TurnMachine:
             self._call_model(after_seq=0)
         else:
             self._ending = _Ending("error", "error", error)
-            self._calls.answer_held("not executed: the turn ended in an error")
+            self._calls.answer_waiting("not executed: the turn ended in an error")
             self._settle()
 
     def _adopt_what_was_said(self, provider_reason: str | None) -> None:
@@ -273,7 +275,7 @@ class TurnMachine:
     ) -> None:
         response = self._response
         usage = response.usage
-        if commitment == "adopted" and usage.source == "reported":
+        if commitment != "committed" and stop_reason != "refusal" and usage.source == "reported":
             # What the vendor reported before a response died is not the whole of it.
             usage = replace(usage, source="estimated")
         self._scribe.say(
@@ -283,7 +285,7 @@ class TurnMachine:
                 attempt=response.attempt,
                 commitment=commitment,
                 stop_reason=stop_reason,
-                provider_reason=provider_reason,
+                provider_reason=None if provider_reason is None else clean(provider_reason),
                 usage=usage,
                 kept_to=UNSET if kept_to is None else kept_to,
             )
@@ -324,12 +326,17 @@ class TurnMachine:
             self._end(self._ending)
         elif not self._goes_on:
             limited = self._last_round and self._response.round > 1
-            self._end(_Ending("complete", "limit_rounds" if limited else "end"))
+            self._end(_Ending("complete", self._limit if limited else "end"))
         elif self._out_of_rounds:
-            self._end(_Ending("complete", "limit_rounds"))
+            self._end(_Ending("complete", self._limit))
         else:
             self._unreported = False
             self._ask()
+
+    @property
+    def _limit(self) -> Literal["limit_rounds", "limit_seconds"]:
+        """Why this round was the last."""
+        return "limit_rounds" if self._response.round >= self.plan.limits.rounds else "limit_seconds"
 
     @property
     def _goes_on(self) -> bool:
@@ -405,9 +412,10 @@ class TurnMachine:
 
     def _halt(self, ending: _Ending, why: str) -> None:
         """Stop here, keeping what was said. The facts are settled first; the model's task is dropped after."""
-        if self._phase in ("new", "ended") or (self._ending is not None and self._ending.status == "cancelled"):
+        if self._phase in ("new", "ended"):
             return
-        self._ending = ending
+        if self._ending is None or (self._ending.status != "cancelled" and ending.status != "complete"):
+            self._ending = ending  # a limit that is met while the turn ends already does not hide why it does
         if self._phase == "answering":
             self._response.close_partial()
             self._adopt_what_was_said(None)
@@ -416,7 +424,9 @@ class TurnMachine:
         self._settle()
 
     def _noted_once(self, noted: i.Noted) -> None:
-        if self._phase != "ended" and (noted.code, noted.message) not in self._noted:
+        if self._phase in ("new", "ended") or self._scribe.is_full():
+            return
+        if (noted.code, noted.message) not in self._noted:
             self._noted.add((noted.code, noted.message))
             self._scribe.note(noted.code, noted.message)
 
