@@ -27,6 +27,9 @@ from legato.core.records import Reading, RoundRecord, StoredTurn
 
 NO_RESULT = "no result is known for this call"
 
+_COUNT = ("committed", "adopted")
+"""What became of a response that is history; others never were."""
+
 
 def messages(history: Sequence[StoredTurn]) -> tuple[ask.Message, ...]:
     """``history`` is a branch, oldest first; its last turn may still run (its open blocks left out).
@@ -56,6 +59,7 @@ def unread(history: Sequence[StoredTurn]) -> list[tuple[StoredTurn, ToolResultBl
         and block.origin != "provider"
         and block.state != "open"
         and block.call_id not in turn.readings
+        and any(record.round == block.round and record.commitment in _COUNT for record in turn.rounds)
     ]
 
 
@@ -98,30 +102,32 @@ def _said_by_user(block: Block) -> ask.SentBlock | None:
 
 
 def _add_assistant(said: _Messages, turn: StoredTurn) -> None:
-    results = {
-        block.call_id: block
-        for block in turn.blocks
-        if isinstance(block, ToolResultBlock) and block.origin != "provider"
-    }
-    answered = {
-        block.call_id for block in turn.blocks if isinstance(block, ToolResultBlock) and block.origin == "provider"
-    }
-    pending: list[ToolUseBlock] = []
+    """A paused round and those that went on with it are one reply; what the model is told meanwhile comes after it."""
+    reply: list[RoundRecord] = []
+    notices: list[str] = []
     for record in turn.rounds:
-        for notice in record.notices if record.attempt == _first_attempt(turn, record) else ():
-            said.user(notice)
-        if record.commitment not in ("committed", "adopted"):
+        if record.attempt == _first_attempt(turn, record):
+            notices += record.notices
+        if not reply:
+            notices = _tell(said, notices)
+        if record.commitment not in _COUNT:
             continue
-        kept = _kept(turn.blocks, record)
-        for block in kept:
-            said.add("assistant", _said_by_model(block, record, answered))
-        pending += [block for block in kept if isinstance(block, ToolUseBlock) and _is_sent(block)]
+        reply.append(record)
         if record.stop_reason != "pause":
-            for call in pending:
-                said.add("user", _result(call, results.get(call.call_id), turn.readings))
-            pending = []
-    for call in pending:
-        said.add("user", _result(call, results.get(call.call_id), turn.readings))
+            _add_reply(said, turn, reply, goes_on=False)
+            reply, notices = [], _tell(said, notices)
+    if reply:
+        goes_on = turn.rounds[-1].commitment is None
+        _add_reply(said, turn, reply, goes_on=goes_on)
+        if not goes_on:
+            _tell(said, notices)
+
+
+def _tell(said: _Messages, notices: Sequence[str]) -> list[str]:
+    """Those that are left to tell: none."""
+    for notice in notices:
+        said.user(notice)
+    return []
 
 
 def _first_attempt(turn: StoredTurn, record: RoundRecord) -> int:
@@ -129,9 +135,43 @@ def _first_attempt(turn: StoredTurn, record: RoundRecord) -> int:
     return min(other.attempt for other in turn.rounds if other.round == record.round)
 
 
+def _add_reply(said: _Messages, turn: StoredTurn, reply: Sequence[RoundRecord], *, goes_on: bool) -> None:
+    """The model's blocks, then the results of its calls. ``goes_on``: it paused, and is asked to go on with just this.
+
+    Calls of ours in a paused round wait for the end of the reply: they cannot be answered before, and what has been
+    sent stays in front.
+    """
+    sent: list[ask.SentBlock] = []
+    calls: list[ToolUseBlock] = []
+    waiting: list[ToolUseBlock] = []
+    pairs = _provider_pairs(turn.blocks, reply, goes_on=goes_on)
+    for record in reply:
+        for block in _kept(turn.blocks, record):
+            if not isinstance(block, ToolUseBlock) or block.origin == "provider":
+                sent += _said_by_model(block, pairs)
+            elif block.state != "complete":
+                continue
+            elif record.stop_reason == "pause":
+                waiting.append(block)
+            else:
+                calls += [*waiting, block]
+                sent += [_call(call) for call in (*waiting, block)]
+                waiting = []
+    if not goes_on:
+        calls += waiting
+        sent += [_call(call) for call in waiting]
+        while sent and isinstance(sent[-1], ask.SentThinking):
+            sent.pop()  # Anthropic: 400 if an assistant's message ends in thinking
+    for each in sent:
+        said.add("assistant", each)
+    results = _results(turn)
+    for call in calls:
+        said.add("user", _result(call, results.get(call.call_id), turn.readings))
+
+
 def _kept(blocks: Sequence[Block], record: RoundRecord) -> list[Block]:
-    """The model's blocks of a round that count, without the thinking after the last text or call."""
-    kept = [
+    """The model's blocks of a round that count."""
+    return [
         block
         for block in blocks
         if block.round == record.round
@@ -139,58 +179,67 @@ def _kept(blocks: Sequence[Block], record: RoundRecord) -> list[Block]:
         and not (isinstance(block, ToolResultBlock) and block.origin != "provider")
         and (record.kept_to is None or block.index <= record.kept_to)
     ]
-    if record.stop_reason != "pause":
-        while kept and isinstance(kept[-1], ThinkingBlock):
-            kept.pop()
-    return kept
 
 
-def _is_sent(call: ToolUseBlock) -> bool:
-    return call.state == "complete" and call.origin != "provider"
+def _provider_pairs(blocks: Sequence[Block], reply: Sequence[RoundRecord], *, goes_on: bool) -> set[int]:
+    """The indexes of the provider's own calls and results that may be sent: each call with its one result within the
+    reply, and those whose result will come when it goes on."""
+    calls: dict[str, int] = {}
+    pairs: set[int] = set()
+    for record in reply:
+        for block in _kept(blocks, record):
+            if block.state != "complete":
+                continue
+            if isinstance(block, ToolUseBlock) and block.origin == "provider":
+                calls[block.call_id] = block.index
+            elif isinstance(block, ToolResultBlock) and block.call_id in calls:
+                pairs |= {calls.pop(block.call_id), block.index}
+    return pairs | set(calls.values()) if goes_on else pairs
 
 
-def _said_by_model(block: Block, record: RoundRecord, answered: set[str]) -> ask.SentBlock | None:
+def _said_by_model(block: Block, pairs: set[int]) -> list[ask.SentBlock]:
+    """What is sent of a block: itself, or nothing."""
     match block:
         case TextBlock():
             text = block.text.rstrip() if block.state == "partial" else block.text
-            return ask.SentText(text=text, provider_data=block.provider_data) if text.strip() else None
+            return [ask.SentText(text=text, provider_data=block.provider_data)] if text.strip() else []
         case ThinkingBlock():
             return _thinking(block)
         case ToolUseBlock():
-            if block.state != "complete":
-                return None
-            if block.origin == "provider" and block.call_id not in answered and record.stop_reason != "pause":
-                return None
-            return ask.SentToolUse(
-                call_id=block.call_id,
-                tool_name=block.tool_name,
-                input=block.input or {},
-                origin=block.origin,
-                provider_data=block.provider_data,
-            )
+            return [_call(block)] if block.index in pairs else []
         case ToolResultBlock():
-            return _provider_result(block)
+            return [_provider_result(block)] if block.index in pairs else []
         case ImageBlock():
-            return ask.SentImage(media_type=block.media_type, url=block.url, sha256=block.sha256)
+            return [ask.SentImage(media_type=block.media_type, url=block.url, sha256=block.sha256)]
         case FileBlock():
-            return ask.SentFile(name=block.name, media_type=block.media_type, url=block.url, sha256=block.sha256)
+            return [ask.SentFile(name=block.name, media_type=block.media_type, url=block.url, sha256=block.sha256)]
         case OpaqueBlock():
-            return ask.SentOpaque(provider_data=block.provider_data)
+            return [ask.SentOpaque(provider_data=block.provider_data)]
 
 
-def _thinking(block: ThinkingBlock) -> ask.SentThinking | None:
-    """Only what its provider signed or sealed goes back, whole and as it was (hazard 13)."""
-    signed = block.signature is not UNSET or block.redacted is not UNSET or block.provider_data is not UNSET
-    if block.state != "complete" or not signed:
-        return None
-    return ask.SentThinking(
-        text=block.text, signature=block.signature, redacted=block.redacted, provider_data=block.provider_data
+def _call(block: ToolUseBlock) -> ask.SentToolUse:
+    return ask.SentToolUse(
+        call_id=block.call_id,
+        tool_name=block.tool_name,
+        input=block.input or {},
+        origin=block.origin,
+        provider_data=block.provider_data,
     )
 
 
-def _provider_result(block: ToolResultBlock) -> ask.SentToolResult | None:
-    if block.state != "complete":
-        return None
+def _thinking(block: ThinkingBlock) -> list[ask.SentBlock]:
+    """Only what its provider signed or sealed goes back, whole and as it was (hazard 13)."""
+    signed = block.signature is not UNSET or block.redacted is not UNSET or block.provider_data is not UNSET
+    if block.state != "complete" or not signed:
+        return []
+    return [
+        ask.SentThinking(
+            text=block.text, signature=block.signature, redacted=block.redacted, provider_data=block.provider_data
+        )
+    ]
+
+
+def _provider_result(block: ToolResultBlock) -> ask.SentToolResult:
     return ask.SentToolResult(
         call_id=block.call_id,
         tool_name=block.tool_name,
@@ -200,6 +249,15 @@ def _provider_result(block: ToolResultBlock) -> ask.SentToolResult | None:
         output=block.output,
         provider_data=block.provider_data,
     )
+
+
+def _results(turn: StoredTurn) -> dict[str, ToolResultBlock]:
+    """Of calls that are ours to answer, by call id."""
+    return {
+        block.call_id: block
+        for block in turn.blocks
+        if isinstance(block, ToolResultBlock) and block.origin != "provider"
+    }
 
 
 def _result(call: ToolUseBlock, result: ToolResultBlock | None, readings: Mapping[str, Reading]) -> ask.SentToolResult:
