@@ -10,7 +10,7 @@ from legato.core import events as e
 from legato.core.blocks import Block, BlockType, FileBlock, ImageBlock, TextBlock
 from legato.core.fold import Turn
 from legato.core.scribe import Scribe
-from legato.core.text import measure
+from legato.core.text import clean, measure
 from legato.core.usage import UNKNOWN
 
 
@@ -36,9 +36,10 @@ def _say_block(scribe: Scribe, block: Block) -> None:
     match block:
         case TextBlock():
             scribe.say(e.BlockStart(seq=scribe.next_seq(), index=index, round=0, block_type="text"))
-            if block.text:
-                scribe.say(e.BlockDelta(seq=scribe.next_seq(), index=index, text=block.text))
-            length, sha256 = measure(block.text)
+            text = clean(block.text)
+            if text:
+                scribe.say(e.BlockDelta(seq=scribe.next_seq(), index=index, text=text))
+            length, sha256 = measure(text)
             stop = e.BlockStop(seq=scribe.next_seq(), index=index, state="complete", length=length, sha256=sha256)
             scribe.say(stop)
         case ImageBlock() | FileBlock():
@@ -50,7 +51,7 @@ def _say_block(scribe: Scribe, block: Block) -> None:
                     index=index,
                     state="complete",
                     sha256=block.sha256,
-                    name=block.name if isinstance(block, FileBlock) else UNSET,
+                    name=clean(block.name) if isinstance(block, FileBlock) and isinstance(block.name, str) else UNSET,
                     media_type=block.media_type,
                     url=block.url,
                     bytes=block.bytes,
