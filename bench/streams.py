@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import gc
 import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -303,14 +304,17 @@ def _json(outcome: Outcome) -> Json:
 
 
 async def hold(plan: Plan) -> None:
-    """Keep everything running for generators of others, until Ctrl-C."""
+    """Keep everything running for generators of others, until a signal comes."""
+    stop = asyncio.Event()
+    for one in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(one, stop.set)
     ours, others = cores()
     with pinned(others):
         async with upstream(plan.upstream_port) as port:
             with legato(upstream=f"http://127.0.0.1:{port}", core=ours) as server, passthrough(port, ours) as bare:
                 print(f"upstream on {port}; legato on {server.port}, pid {server.pid}")
                 print(f"pass-through on {bare.port}, pid {bare.pid}; Ctrl-C ends it all", flush=True)
-                await asyncio.Event().wait()
+                await stop.wait()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
