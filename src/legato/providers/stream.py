@@ -156,8 +156,12 @@ class _Watch:
         self._reading = False
         for said in batch:
             if type(said) is not Delta or not said.text.isspace():
-                self._begun = True
                 self._deadline = self._last_byte + self._limits.idle
+                if not self._begun:
+                    # The one time the deadline may come nearer: the timer waits for the first event's.
+                    self._begun = True
+                    self._timer.cancel()
+                    self._timer = self._loop.call_at(self._deadline, self._look)
                 return
 
     def go_on(self) -> None:
