@@ -102,32 +102,24 @@ def _said_by_user(block: Block) -> ask.SentBlock | None:
 
 
 def _add_assistant(said: _Messages, turn: StoredTurn) -> None:
-    """A paused round and those that went on with it are one reply; what the model is told meanwhile comes after it."""
+    """A paused round and those that go on with it are one reply; what a round is told meanwhile, the next one reads."""
     reply: list[RoundRecord] = []
     notices: list[str] = []
     for record in turn.rounds:
         if record.attempt == _first_attempt(turn, record):
             notices += record.notices
         if not reply:
-            notices = _tell(said, notices)
+            for notice in notices:
+                said.user(notice)
+            notices = []
         if record.commitment not in _COUNT:
             continue
         reply.append(record)
         if record.stop_reason != "pause":
             _add_reply(said, turn, reply, goes_on=False)
-            reply, notices = [], _tell(said, notices)
+            reply = []
     if reply:
-        goes_on = turn.rounds[-1].commitment is None
-        _add_reply(said, turn, reply, goes_on=goes_on)
-        if not goes_on:
-            _tell(said, notices)
-
-
-def _tell(said: _Messages, notices: Sequence[str]) -> list[str]:
-    """Those that are left to tell: none."""
-    for notice in notices:
-        said.user(notice)
-    return []
+        _add_reply(said, turn, reply, goes_on=turn.rounds[-1].commitment is None)
 
 
 def _first_attempt(turn: StoredTurn, record: RoundRecord) -> int:
