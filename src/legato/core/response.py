@@ -125,23 +125,17 @@ class Response:
     def _stop_partial(self, block: _Block) -> None:
         scribe = self._scribe
         if block.index in scribe.turn.open:
-            length, sha256 = self._measured(block)
+            length, sha256 = scribe.measured(block.index)
             scribe.say(
                 e.BlockStop(seq=scribe.next_seq(), index=block.index, state="partial", length=length, sha256=sha256)
             )
-
-    def _measured(self, block: _Block) -> tuple[int | UnsetType, str | UnsetType]:
-        """An image's or a file's hash would be that of its data, which is not streamed."""
-        if block.opened.block_type in ("image", "file"):
-            return UNSET, UNSET
-        return self._scribe.measured(block.index)
 
     def _close_other(self, block: _Block, closed: i.BlockClosed) -> None:
         outcome: Outcome | UnsetType = UNSET
         if block.opened.block_type == "tool_result":
             outcome = "ok" if isinstance(closed.error, UnsetType) else "error"
         scribe = self._scribe
-        length, sha256 = self._measured(block)
+        length, sha256 = scribe.measured(block.index)
         scribe.say(
             e.BlockStop(
                 seq=scribe.next_seq(),

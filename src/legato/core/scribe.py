@@ -5,6 +5,8 @@ The one place where ``seq`` and ``index`` are given (hazard 5): the parts of the
 
 from __future__ import annotations
 
+from msgspec import UNSET, UnsetType
+
 from legato.core import actions as a
 from legato.core import events as e
 from legato.core.fold import Turn
@@ -48,6 +50,9 @@ class Scribe:
     def do(self, action: a.Action) -> None:
         self.actions.append(action)
 
-    def measured(self, index: int) -> tuple[int, str]:
-        """``length`` and ``sha256`` of an open block's text."""
-        return measure(self.turn.open[index].text)
+    def measured(self, index: int) -> tuple[int | UnsetType, str | UnsetType]:
+        """``length`` and ``sha256`` of an open block's text. An image's or a file's hash would be its data's."""
+        block = self.turn.open[index]
+        if block.start.block_type in ("image", "file"):
+            return UNSET, UNSET
+        return measure(block.text)
