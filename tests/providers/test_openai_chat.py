@@ -387,6 +387,14 @@ def test_the_work_of_a_call_is_linear_in_its_bytes() -> None:
     assert all(isinstance(one, Delta) for one in said)
 
 
+def test_arguments_past_what_is_compared_are_still_said_and_sealed() -> None:
+    body = json.dumps({"a": "x" * 2_000_000})
+    pieces = [body[at : at + 100_000] for at in range(0, len(body), 100_000)]
+    heard = hear(piece("", "get", "a"), *map(piece, pieces), piece(body), chunk({}, "tool_calls"), DONE, seal="object")
+    assert calls_of(heard) == [("get", body, True)]
+    assert heard.blocks[0].poisoned is not None
+
+
 # ---- what is kept and goes back
 
 

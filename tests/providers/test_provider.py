@@ -128,3 +128,14 @@ def test_what_fits_is_not_touched() -> None:
     fitted, dropped = provider().fit(asked)
     assert fitted == asked
     assert dropped == []
+
+
+def test_what_degrades_is_logged_once_for_each_cause(caplog: pytest.LogCaptureFixture) -> None:
+    made = provider("a-name-of-this-test", "https://example.org/v1")
+    asked = ask(user("go"), model="nobody-knows", params=Params(stop=("a", "b", "c", "d", "e")))
+    for _ in range(3):
+        made.fit(asked)
+    messages = [record.message for record in caplog.records]
+    assert len(messages) == 2
+    assert "is in no table" in messages[0]
+    assert "stop: 5 given" in messages[1]

@@ -18,6 +18,8 @@ from legato.core.inputs import BlockClosed, BlockOpened, CallPoisoned, Delta, Pr
 from legato.providers.objects import ObjectScanner
 from legato.providers.openai_chat_vendors import Seal
 
+_COMPARED_MAX = 1024 * 1024
+"""Characters of arguments that are kept to tell a repetition from a change; longer ones are not compared."""
 _PLAIN_KEY = re.compile(r'\s*\{\s*"[A-Za-z0-9_]')
 
 
@@ -63,13 +65,17 @@ class _Call:
         self._text = ""
 
     def append(self, text: str) -> None:
-        self._parts.append(text)
+        if self.length + len(text) <= _COMPARED_MAX:
+            self._parts.append(text)
+        else:
+            self._parts.clear()
+            self._text = ""
         self.unsaid.append(text)
         self.length += len(text)
         self.scanner.feed(text)
 
     def equals(self, text: str) -> bool:
-        return len(text) == self.length and text == self._arguments()
+        return len(text) == self.length <= _COMPARED_MAX and text == self._arguments()
 
     def grown_in(self, text: str) -> bool:
         """Whether ``text`` begins with all that came before it, where it cannot be what comes next.
@@ -77,7 +83,7 @@ class _Call:
         Where a key has to come, a brace cannot. Within a string the quote of the beginning would end it, and the first
         letter of the first key cannot follow a string. Anywhere else it may be an object within the object.
         """
-        if len(text) < self.length or not self.scanner.begun or self.scanner.complete:
+        if not self.length <= len(text) <= _COMPARED_MAX or not self.scanner.begun or self.scanner.complete:
             return False
         if not self.scanner.expects_key and not self.scanner.in_string:
             return False

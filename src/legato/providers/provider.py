@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from typing import Literal, TypeAlias, assert_never
@@ -13,11 +14,14 @@ from legato.core.ask import Ask, Message, SentBlock, SentImage, SentText, SentTo
 from legato.core.blocks import Block, ImageBlock
 from legato.core.errors import InvalidRequest
 from legato.core.inputs import ProviderInput
+from legato.observability import warn_once
 from legato.ports import Dropped, ModelInfo
 from legato.providers import anthropic, anthropic_request, catalogue, openai_chat, openai_chat_request
 from legato.providers.openai_chat_vendors import host_of, seal_of
 from legato.providers.stream import Limits, attempt
 from legato.providers.transport import AiohttpTransport, Transport
+
+_logger = logging.getLogger(__name__)
 
 Wire: TypeAlias = Literal["anthropic", "openai_chat"]
 
@@ -98,6 +102,7 @@ class HttpProvider:
                 ask, more = openai_chat_request.fit(ask, model)
             case wire:
                 assert_never(wire)
+        self._log(ask.model, known=model is not None, dropped=[*dropped, *more])
         return ask, [*dropped, *more]
 
     def stream(self, ask: Ask) -> AsyncGenerator[Sequence[ProviderInput], None]:
@@ -129,6 +134,14 @@ class HttpProvider:
 
     async def close(self) -> None:
         await self._transport.close()
+
+    def _log(self, model: str, *, known: bool, dropped: Sequence[Dropped]) -> None:
+        """Once for each cause (DESIGN 1, P13)."""
+        named = f"{self.name}/{model}"
+        if not known:
+            warn_once(_logger, f"unknown_model:{named}", f"{named} is in no table: its limits and prices are unknown")
+        for one in dropped:
+            warn_once(_logger, f"{one.code}:{named}:{one.message}", f"{named}: left out {one.message}")
 
     def _info(self, name: str) -> ModelInfo:
         return msgspec.structs.replace(catalogue.info(self._vendor, name), provider=self.name)
