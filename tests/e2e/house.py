@@ -1,4 +1,7 @@
-"""The whole server in this loop, on a real socket and a SQLite file, with an upstream in place of the vendors."""
+"""The whole server in this loop, on a real socket and a SQLite file, with an upstream in place of the vendors.
+
+``playing`` opens both; ``serving`` the server alone. ``frames_of`` and ``standing`` cut a response at any frame.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,25 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 import httpx
 
-from legato.compose import open_service, serving_app
+from legato import compose
 from legato.config import Config, load
 from legato.core import events as e
 from legato.core.fold import Turn, fold
+from legato.ports import Store
 from legato.runtime.service import TurnService
+from legato.runtime.toolbox import GRACE, Toolbox
 from legato.serve import Server, bind
-from legato.testing.upstream import Upstream
+from legato.testing.script import Wire
+from legato.testing.timeline import Frame, recorded
+from legato.testing.upstream import WIRES, Gate, Raw, Script, Upstream
+
+MODELS: dict[Wire, str] = {"anthropic": "anthropic/claude-sonnet-4-5", "openai_chat": "openai/gpt-5"}
+"""A model on each wire; the upstream plays both."""
 
 BOUND = 20.0
 """Seconds after which a test that waits has failed."""
@@ -40,6 +50,16 @@ class House:
         body = fields if said is None else {"input": said, **fields}
         answer = await self.client.post("/v1/turns", json=body)
         assert answer.status_code == 202, answer.text
+        return answer.json()
+
+    async def ask(self, said: str | None = None, **fields: Json) -> str:
+        """Post a turn that is accepted; the assistant turn's id."""
+        turn_id: str = (await self.post(said, **fields))["assistant_turn"]["id"]
+        return turn_id
+
+    async def cancel(self, turn_id: str, *, status: int = 202) -> Json:
+        answer = await self.client.post(f"/v1/turns/{turn_id}/cancel")
+        assert answer.status_code == status, answer.text
         return answer.json()
 
     async def get(self, path: str) -> Json:
@@ -114,17 +134,51 @@ def upstream_environ(upstream: Upstream) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def serving(config: Config, *, tools: tuple[Callable[..., object], ...] = ()) -> AsyncIterator[House]:
+async def open_service(
+    config: Config,
+    *,
+    tools: tuple[Callable[..., object], ...] = (),
+    around: Callable[[Store], Store] = lambda store: store,
+    grace: float = GRACE,
+) -> AsyncIterator[TurnService]:
+    """As ``compose.open_service``, with something ``around`` the store and another ``grace`` for tools told to stop."""
+    registry = compose.tool_registry(config, tools)
+    directory = compose.model_directory(config)
+    toolbox = Toolbox(registry, grace=grace, hard_output_bytes=config.limits.tool_output_bytes)
+    async with compose.open_store(config) as store:
+        try:
+            async with TurnService(
+                store=around(store),
+                models=directory,
+                tools=registry,
+                formatters=registry.formatters,
+                toolbox=toolbox,
+                settings=compose._service_settings(config),
+            ) as service:
+                yield service
+        finally:
+            toolbox.close()
+            await directory.close()
+
+
+@asynccontextmanager
+async def serving(
+    config: Config,
+    *,
+    tools: tuple[Callable[..., object], ...] = (),
+    around: Callable[[Store], Store] = lambda store: store,
+    grace: float = GRACE,
+) -> AsyncIterator[House]:
     """Open until the block is left; then it drains without waiting for turns."""
     sockets = bind("127.0.0.1", 0)
     port = sockets[0].getsockname()[1]
     listening, stopped = anyio.Event(), anyio.Event()
-    async with open_service(config, tools=tools) as service:
+    async with open_service(config, tools=tools, around=around, grace=grace) as service:
 
         async def drain() -> None:
             await service.drain(0)
 
-        server = Server(serving_app(config, service), drain=drain, ready=listening.set)
+        server = Server(compose.serving_app(config, service), drain=drain, ready=listening.set)
 
         async def serve() -> None:
             await server.serve(sockets)
@@ -143,6 +197,68 @@ async def serving(config: Config, *, tools: tuple[Callable[..., object], ...] = 
                 server.should_exit = True
                 with anyio.move_on_after(BOUND, shield=True):
                     await stopped.wait()
+
+
+class Stage(NamedTuple):
+    house: House
+    upstream: Upstream
+
+
+@asynccontextmanager
+async def playing(
+    folder: Path,
+    *,
+    tools: tuple[Callable[..., object], ...] = (),
+    around: Callable[[Store], Store] = lambda store: store,
+    grace: float = GRACE,
+    **flags: Json,
+) -> AsyncIterator[Stage]:
+    """A server whose vendors are an upstream, calls sealed by their object on both wires."""
+    async with Upstream.open() as upstream:
+        config = configured(
+            folder, environ=upstream_environ(upstream), **{"providers__openai__seal": "object", **flags}
+        )
+        async with serving(config, tools=tools, around=around, grace=grace) as house:
+            yield Stage(house, upstream)
+
+
+def body_of(wire: Wire, script: Script) -> bytes:
+    """The bytes of a response, gates and waits left out."""
+    acts = WIRES[wire].render(script, number=1, body={"model": "some-model"})
+    return b"".join(act.data for act in acts if isinstance(act, Frame))
+
+
+def frames_of(body: bytes) -> list[bytes]:
+    return [act.data for act in recorded(body, pace=0) if isinstance(act, Frame)]
+
+
+def standing(wire: Wire, frames: list[bytes], gate: str) -> Script:
+    """A response that says these frames, which follow its first, and then stands at the gate."""
+    said = b"".join(frames)
+    raw = Raw(anthropic=said) if wire == "anthropic" else Raw(openai_chat=said)
+    return Script([raw, Gate(gate)])
+
+
+def unpaired(body: Json) -> list[str]:
+    """What is wrong with a request's calls and results, by an independent reading of both wires."""
+    wrong: list[str] = []
+    asked: list[str] = []
+    for message in body["messages"]:
+        content = message["content"] if isinstance(message.get("content"), list) else []
+        answers = [part["tool_use_id"] for part in content if part.get("type") == "tool_result"]
+        if message["role"] == "tool":
+            answers = [message["tool_call_id"]]
+        for answer in answers:
+            if answer in asked:
+                asked.remove(answer)
+            else:
+                wrong.append(f"{answer} answers nothing")
+        if asked and not answers:
+            wrong.append(f"{asked} have no result")
+            asked = []
+        asked += [part["id"] for part in content if part.get("type") == "tool_use"]
+        asked += [call["id"] for call in message.get("tool_calls") or ()]
+    return [*wrong, *(f"{one} has no result" for one in asked)]
 
 
 def script(*steps: Mapping[str, Json]) -> str:

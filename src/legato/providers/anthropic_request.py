@@ -40,6 +40,7 @@ from legato.providers.outgoing import (
     data_of,
     is_text,
     kept,
+    name_of,
     noted,
     text_of,
     tools,
@@ -150,7 +151,7 @@ def _block(ask: Ask, block: SentBlock, ids: CallIds) -> dict[str, Json] | None:
             called = ids.of_call(block, extras.pop("id", None))
             extras.pop("type", None)
             extras.pop("name", None)
-            return {"type": "tool_use", "id": called, "name": block.tool_name, "input": block.input, **extras}
+            return {"type": "tool_use", "id": called, "name": name_of(block), "input": block.input, **extras}
         case SentToolResult(origin="provider"):
             return None if mine is None else {**vendors(mine), "content": block.output}
         case SentToolResult():

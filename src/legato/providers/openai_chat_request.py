@@ -40,6 +40,7 @@ from legato.providers.outgoing import (
     data_of,
     is_text,
     kept,
+    name_of,
     noted,
     text_of,
     tools,
@@ -170,7 +171,7 @@ class _Messages:
         fields.pop("id", None)
         at_home = noted(mine, "host") == self._host
         called = self._ids.of_call(call, vendors_id, own=_OWN_IDS if at_home and not self._vendor.short_ids else None)
-        function = {"name": call.tool_name, "arguments": msgspec.json.encode(call.input).decode()}
+        function = {"name": name_of(call), "arguments": msgspec.json.encode(call.input).decode()}
         more = fields.pop("function", None)
         if self._vendor.strict:
             fields = {}

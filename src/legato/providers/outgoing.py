@@ -12,6 +12,8 @@ from msgspec import UNSET, UnsetType
 from legato.core.ask import Ask, SentFile, SentImage, SentToolResult, SentToolUse, ToolSpec
 from legato.core.blocks import Json, ProviderData
 
+_NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
+_NAME_CHARACTERS = 64
 _TEXT_KINDS = {"application/json", "application/xml", "application/yaml", "application/x-yaml", "application/toml"}
 
 
@@ -72,6 +74,12 @@ class CallIds:
         return self._given.get(result.call_id)
 
 
+def name_of(call: SentToolUse) -> str:
+    """The name of a call as every vendor takes it back: models make up names with dots, spaces, or nothing in them,
+    and a history with one is refused for ever (Anthropic and OpenAI: 400, seen 2026-11)."""
+    return _NOT_IN_NAMES.sub("_", call.tool_name)[:_NAME_CHARACTERS] or "unnamed"
+
+
 def tools(ask: Ask) -> tuple[Sequence[ToolSpec], bool]:
     """The tools to name, and whether they may be called.
 
@@ -80,7 +88,7 @@ def tools(ask: Ask) -> tuple[Sequence[ToolSpec], bool]:
     if ask.tools:
         return ask.tools, True
     names = dict.fromkeys(
-        block.tool_name
+        name_of(block)
         for message in ask.messages
         for block in message.blocks
         if isinstance(block, SentToolUse) and block.origin != "provider"
