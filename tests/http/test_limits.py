@@ -87,6 +87,15 @@ async def test_a_refused_client_that_goes_on_sending_still_gets_its_answer() -> 
         assert answer.json()["limit"] == 1000
 
 
+async def test_a_refused_client_that_does_not_read_before_it_has_sent_all_is_not_cut_off() -> None:
+    async with serving(SMALL) as edge:
+        raw = await edge.raw()
+        await raw.send(post("/v1/turns", b"", "Content-Length: 8000000"))
+        for _ in range(80):
+            await raw.send(b"x" * 100_000)
+        assert status_of(await raw.rest()) == 413
+
+
 @pytest.mark.usefixtures("short_linger")
 @pytest.mark.parametrize("method", ["GET", "DELETE", "OPTIONS"])
 async def test_bodies_are_bounded_where_none_is_read(method: str) -> None:

@@ -190,6 +190,16 @@ async def test_a_reader_that_takes_nothing_is_dropped() -> None:
             assert edge.app.readers.count == 0
 
 
+async def test_bytes_that_are_no_request_end_a_stream_and_put_nothing_into_it(edge: Edge) -> None:
+    turn = edge.service.turn()
+    raw, _ = await follow(edge, "t1")
+    await raw.until(b"retry: 1000\n\n\r\n")
+    await raw.send(b"\x00\x00 what\r\n\r\n")
+    assert await raw.rest() == b""
+    await edge.quiet()
+    assert turn.readers == edge.app.readers.count == 0
+
+
 async def test_head_gives_the_headers_and_no_stream(edge: Edge) -> None:
     edge.service.turn()
     async with edge.client() as client:
@@ -222,8 +232,8 @@ async def test_more_readers_than_the_limit_are_503_with_retry_after() -> None:
         assert refused.status_code == 503
         assert refused.headers["retry-after"] == "5"
         assert (refused.json()["code"], refused.json()["limit"]) == ("readers_full", 2)
-        posted = await client.post("/v1/turns", json={"input": "hi"}, headers={"Accept": "text/event-stream"})
-        assert posted.status_code == 503
+        posted = await edge.ask(post("/v1/turns", b'{"input":"hi"}', "Accept: text/event-stream", "Connection: close"))
+        assert status_of(posted) == 503
         assert edge.service.posts == {}
         await first.stream.aclose()
         with anyio.fail_after(BOUND):
