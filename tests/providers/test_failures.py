@@ -32,7 +32,7 @@ def claude(kind: str, message: str) -> Json:
     [
         (401, claude("authentication_error", "invalid x-api-key"), AUTH, False),
         (400, claude("invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"), OVERFLOW, False),
-        (413, claude("request_too_large", "Request exceeds the maximum size"), NO, False),
+        (413, claude("request_too_large", "Request exceeds the maximum size"), OVERFLOW, False),
         (429, claude("rate_limit_error", "rate limit of 40,000 input tokens per minute"), RATE, True),
         (529, claude("overloaded_error", "Overloaded"), BUSY, True),
         (500, claude("api_error", "Internal server error"), FAILED, True),
@@ -48,6 +48,10 @@ def test_anthropic_refusals(status: int | None, body: Json, code: str, retryable
 
 
 GROQ_RATE = "Request too large for model `x` on tokens per minute (TPM): Limit 6000"
+OPENAI_RATE = (
+    "Request too large for gpt-4o on tokens per min (TPM): Limit 30000, Requested 50000. "
+    "The input or output tokens must be reduced in order to run successfully."
+)
 TOO_LONG = "This model's maximum context length is 128000 tokens."
 VLLM_TOO_LONG = "the input is longer than the model's context length"
 
@@ -58,7 +62,10 @@ VLLM_TOO_LONG = "the input is longer than the model's context length"
         (401, openai("invalid_api_key", "Incorrect API key provided"), AUTH, False),
         (400, openai("context_length_exceeded", TOO_LONG), OVERFLOW, False),
         (400, openai(None, "Please reduce the length of the messages or completion."), OVERFLOW, False),
-        (413, openai("rate_limit_exceeded", GROQ_RATE), RATE, True),
+        (413, openai("rate_limit_exceeded", GROQ_RATE), OVERFLOW, False),
+        (429, openai("rate_limit_exceeded", OPENAI_RATE, "tokens"), OVERFLOW, False),
+        (429, openai(None, TOO_LONG), OVERFLOW, False),
+        (429, openai("rate_limit_exceeded", "Rate limit reached on tokens per min (TPM)", "tokens"), RATE, True),
         (429, openai("insufficient_quota", "You exceeded your quota", "insufficient_quota"), RATE, False),
         (429, openai("rate_limit_exceeded", "Rate limit reached for requests per min", "requests"), RATE, True),
         (503, openai(None, "overloaded", "service_unavailable_error"), BUSY, True),

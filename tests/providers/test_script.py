@@ -373,7 +373,7 @@ async def test_the_demo_calls_the_tools_that_look_with_arguments_that_fit_and_ta
 ) -> None:
     heard = await demonstrated(shown(DELETE, SEARCH, WEATHER), monkeypatch)
     calls = [(str(block.opened.tool_name), json.loads(block.text)) for block in heard.of("tool_use")]
-    assert calls == [("doc_search", {"query": "dragon", "limit": 3}), ("get_weather", {"city": "Lisbon"})]
+    assert calls == [("doc_search", {"query": "dragon", "limit": 3}), ("get_weather", {"city": "Oslo"})]
     assert heard.blocks[-1].kind == "text"
     assert heard.ended.stop_reason == "calls"
 

@@ -21,10 +21,12 @@ MESSAGE_MAX = 2_000
 _OVERFLOW = re.compile(
     r"context.?(length|window)|maximum context|prompt is too long|too many input tokens|input is too long"
     r"|input (length|tokens?)\b.*(exceed|limit)|exceeds? the (model'?s? )?max\w* .*tokens|available context size"
-    r"|reduce the length of|request too large for model|token count.*exceeds",
+    r"|reduce the length of|token count.*exceeds",
     re.IGNORECASE,
 )
-# Looks like an overflow and is a rate (Groq: "request too large for model … tokens per minute (TPM)", 2026-11).
+# Speaks of a rate, but one request alone is over it, so waiting is vain: Groq's 413 and OpenAI's 429 (2026-11).
+_OVER_THE_RATE_ALONE = re.compile(r"request too large for|tokens must be reduced", re.IGNORECASE)
+# Looks like an overflow and is a rate, which waiting helps.
 _RATE = re.compile(r"per[ -](second|minute|hour|day)|\b(TPM|RPM|TPD|RPD)\b|rate.?limit", re.IGNORECASE)
 _OUT_OF_MONEY = re.compile(r"quota|billing|credit|balance|payment", re.IGNORECASE)
 _SECRET = re.compile(r"\b(?:sk|gsk|pk|rk|xai|hf)[-_][A-Za-z0-9_*-]{8,}|\bAIza[A-Za-z0-9_-]{20,}|\bBearer\s+[^\s\"']+")
@@ -66,7 +68,7 @@ def failed(code: str, message: str, *, status: int | None = None, retryable: boo
 
 def refused(message: str, *, code: str | None = None, status: int | None = None) -> ResponseFailed:
     """A refusal in the vendor's words: ``code`` is what its name for it means, where the dialect knows the name."""
-    if code not in {"provider_overloaded", "provider_rate_limited", "provider_auth"} and overflows(message):
+    if code not in {"provider_overloaded", "provider_auth"} and (status == 413 or overflows(message)):
         return failed("context_overflow", message, status=status)
     if code is None:
         code = _of_status(status)
@@ -76,6 +78,8 @@ def refused(message: str, *, code: str | None = None, status: int | None = None)
 
 
 def overflows(message: str) -> bool:
+    if _OVER_THE_RATE_ALONE.search(message) is not None:
+        return True
     return _OVERFLOW.search(message) is not None and _RATE.search(message) is None
 
 

@@ -184,8 +184,8 @@ def _names(tools: Sequence[ToolSpec]) -> str:
 
 
 def _spread(tools: Sequence[ToolSpec], places: int) -> list[tuple[int, ToolSpec]]:
-    """As many calls as there are places, each tool in its turn."""
-    return [(n, tools[n % len(tools)]) for n in range(places)]
+    """As many calls as there are places, each tool in its turn, with how often it was called before."""
+    return [(n // len(tools), tools[n % len(tools)]) for n in range(places)]
 
 
 def _arguments(tool: ToolSpec, asked: str, number: int) -> str:
