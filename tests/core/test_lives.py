@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.json import encode as json
 from tests.core.drive import drive, machine_for, replay
 from tests.core.turns import FATAL, RETRYABLE, TOOLS, Life, interruptions, lives
 
@@ -243,6 +244,17 @@ def test_a_call_with_effects_starts_only_once_its_intent_is_stored_and_its_respo
                     assert TOOLS[name].eager or round in ended_well
                 case _:
                     pass
+
+
+@given(lives())
+def test_a_tool_runs_on_the_arguments_that_were_sealed(life: Life) -> None:
+    run = drive(machine_for(life), life)
+    uses = {block.call_id: block for block in run.machine.turn.blocks if isinstance(block, ToolUseBlock)}
+    for action in run.actions:
+        if isinstance(action, a.StartTool):
+            use = uses[action.call_id]
+            assert (use.tool_name, use.round, use.input) == (action.tool_name, action.round, action.input)
+            assert use.text in {"", json(action.input).decode()}
 
 
 @given(lives())

@@ -9,7 +9,6 @@ from tests.core.turns import FATAL, RETRYABLE
 from legato.core import events as e
 from legato.core import inputs as i
 from legato.core.events import EPOCH_SIZE
-from legato.core.scribe import CLOSING_EVENTS
 from legato.core.turn import HARD_END, SOFT_END, TurnLimits
 
 SOFT = i.TimeUp(kind="soft")
@@ -127,6 +126,16 @@ def test_a_last_round_that_is_asked_again_is_told_once() -> None:
     assert play.notices.count("rounds_last") == 1
 
 
+def test_a_round_that_is_asked_again_waits_for_the_same_to_be_stored() -> None:
+    """The first attempt may have died before it was."""
+    play = Play()
+    play.say(call(0), ended())
+    play.finish(0)
+    play.say(failed())
+    assert play.asked[-1].attempt == 2
+    assert play.asked[-1].after_seq == play.asked[-2].after_seq > 0
+
+
 # A response that dies after its first block
 
 
@@ -221,22 +230,30 @@ def test_a_tool_that_never_stops_talking_ends_the_turn_in_good_order() -> None:
     assert play.block(1).text == "xxx"  # the fourth number is its block's start
 
 
-def test_the_closing_events_of_an_epoch_are_enough_to_answer_every_call_of_the_largest_turn() -> None:
-    blocks = TurnLimits().blocks
-    assert play_full(blocks) < CLOSING_EVENTS
-
-
-def play_full(blocks: int) -> int:
-    """How many events a turn of so many calls still says once its numbers are used up."""
-    play = Play(limits=TurnLimits(blocks=blocks, calls_per_round=blocks))
-    play.say(*[call(key) for key in range(blocks // 2)], *[opened(blocks + key) for key in range(blocks // 4)])
-    near_the_end(play, 0)
-    full = play.turn.last_seq
-    play.say(i.Delta(blocks, "{"))
-    for place in play.started:
-        play.finish(place, "cancelled")
+@pytest.mark.parametrize("blocks", [10, 2_000, 5_000])
+def test_enough_numbers_are_kept_free_to_answer_every_call_of_the_largest_turn(blocks: int) -> None:
+    """A turn may run full at any event: with all its calls sealed, or with all its blocks still to open."""
+    play = Play(limits=TurnLimits(blocks=blocks, calls_per_round=blocks, parallel_calls=blocks))
+    kept_free = EPOCH_SIZE - play.machine._scribe.full_at
+    play.say(*[call(key) for key in range(blocks - 1)], i.BlockOpened(key=blocks, block_type="text"))
+    near_the_end(play, 1)
+    last = play.turn.last_seq
+    play.say(i.Delta(blocks, "a"))
+    for place, use in enumerate(play.calls):
+        play.say(i.ToolFinished(call_id=use.call_id, outcome="cancelled"))
+        assert place < blocks
     assert play.end() == "complete, limit_events"
-    return play.turn.last_seq - full
+    assert play.turn.last_seq - last <= kept_free
+
+
+def test_a_block_that_would_open_once_the_numbers_are_used_up_ends_the_turn() -> None:
+    play = Play()
+    near_the_end(play, 2)
+    play.say(*[call(key, raw="") for key in range(10)])
+    assert len(play.calls) == 1
+    assert play.told == [0]
+    play.finish(0, "cancelled")
+    assert play.end() == "complete, limit_events"
 
 
 def test_notices_use_up_no_closing_events() -> None:

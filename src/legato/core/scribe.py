@@ -12,17 +12,19 @@ from legato.core import events as e
 from legato.core.fold import Turn
 from legato.core.text import clean, measure
 
-CLOSING_EVENTS = 10_000
-"""Numbers of an epoch kept free for ending the turn in good order once the others are used up."""
+CLOSING_EVENTS = 3
+"""Numbers of an epoch kept free for each block, and ``CLOSING_ROUNDS`` besides, for ending the turn in good order once
+the others are used up: its own stop, and the start and the stop of its result."""
+CLOSING_ROUNDS = 1_000
 
 
 class Scribe:
-    """``turn`` is the fold of everything said so far."""
+    """``turn`` is the fold of everything said so far, ``blocks`` the most that it may have."""
 
-    def __init__(self, *, epoch: int) -> None:
+    def __init__(self, *, epoch: int, blocks: int = 2_000) -> None:
         self.turn = Turn()
         self.seq = epoch * e.EPOCH_SIZE
-        self.full_at = self.seq + e.EPOCH_SIZE - CLOSING_EVENTS
+        self.full_at = self.seq + e.EPOCH_SIZE - CLOSING_EVENTS * blocks - CLOSING_ROUNDS
         self.next_index = 0
         self.actions: list[a.Action] = []
 

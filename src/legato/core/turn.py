@@ -75,7 +75,7 @@ class _Ending(msgspec.Struct, frozen=True):
 class TurnMachine:
     def __init__(self, plan: TurnPlan, *, epoch: int = 0) -> None:
         self.plan = plan
-        self._scribe = Scribe(epoch=epoch)
+        self._scribe = Scribe(epoch=epoch, blocks=plan.limits.blocks)
         self._calls = Calls(
             self._scribe,
             turn_id=plan.turn_id,
@@ -90,6 +90,7 @@ class TurnMachine:
         self._last_round = False
         self._time_is_short = False
         self._failures = 0
+        self._after_seq = 0
         self._retry_after: float | None = None
         self._unreported = False
         self._noted: set[tuple[str, str]] = set()
@@ -169,7 +170,9 @@ class TurnMachine:
     def _block_opened(self, opened: i.BlockOpened) -> None:
         if self._phase != "answering":
             return
-        if self._scribe.next_index >= self.plan.limits.blocks:
+        if self._scribe.is_full():
+            self._out_of_events()
+        elif self._scribe.next_index >= self.plan.limits.blocks:
             self._out_of_blocks()
         else:
             self._failures = 0
@@ -252,7 +255,7 @@ class TurnMachine:
             self._failures += 1
             self._scribe.note("provider_retry", f"{error.message}; asking again")
             self._request(self._response.round, self._response.attempt + 1)
-            self._call_model(after_seq=0)
+            self._call_model()
         else:
             self._ending = _Ending("error", "error", error)
             self._calls.answer_waiting("not executed: the turn ended in an error")
@@ -353,7 +356,8 @@ class TurnMachine:
             self._tell("rounds_last", HARD_END)
         elif self.plan.tools and number == limit - 1 and number > 1:
             self._tell("rounds_soft", SOFT_END)
-        self._call_model(after_seq=0 if number == 1 else self._scribe.seq)
+        self._after_seq = 0 if number == 1 else self._scribe.seq
+        self._call_model()
 
     def _tell(self, code: str, message: str) -> None:
         """A notice that the model reads too, as input of this round."""
@@ -382,13 +386,13 @@ class TurnMachine:
             provider_calls=self._provider_calls,
         )
 
-    def _call_model(self, *, after_seq: int) -> None:
+    def _call_model(self) -> None:
         self._scribe.do(
             a.CallModel(
                 round=self._response.round,
                 attempt=self._response.attempt,
                 last=self._last_round,
-                after_seq=after_seq,
+                after_seq=self._after_seq,
                 retry=self._failures,
                 retry_after=self._retry_after,
             )
