@@ -20,6 +20,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "legato"
 #   - observability is a leaf that imports the standard library only, so that all that does I/O may log and count.
 #   - http knows of runtime its façade alone. It may read web, the built page.
 #   - config knows the tree of exceptions; it is read by those that put the parts together, never by the parts.
+#   - cli reads a turn from the database file as the server would show it, where no server answers.
 #   - testing is for users' tests: it ships with the product, and nothing in the product may lean on it.
 PARTS = ("core", "ports", "observability")
 ROOMS: dict[str, tuple[str, ...]] = {
@@ -36,7 +37,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "config": ("core",),
     "compose": (*PARTS, "runtime", "providers", "tools", "stores", "eventlog", "http", "web", "config", "serve"),
     "serve": (*PARTS, "runtime.service", "http", "config"),
-    "cli": (*PARTS, "config", "compose", "serve", ""),
+    "cli": (*PARTS, "config", "compose", "serve", "runtime.looking", ""),
     "__main__": ("cli",),
     "testing": (*PARTS, "providers"),
     "": ("core", "ports", "tools"),
