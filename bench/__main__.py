@@ -1,9 +1,19 @@
-"""``python -m bench``: overlap, then streams in quick mode. The modules by themselves take flags."""
+"""``python -m bench``: overlap, then streams in quick mode, or whole with ``--full``. Each module alone takes flags."""
 
 from __future__ import annotations
 
+import argparse
+
 from bench import overlap, streams
 
-if __name__ == "__main__":
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--full", action="store_true", help="the streams in full, too")
+    asked = parser.parse_args()
     overlap.main([])
-    streams.main(["--quick"])
+    streams.main([] if asked.full else ["--quick"])
+
+
+if __name__ == "__main__":
+    main()

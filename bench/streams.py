@@ -112,8 +112,8 @@ async def under(measured: Measured, shape: Shape) -> Figures:
     if shape.rate:
         async with asyncio.TaskGroup() as tasks:
             told = tasks.create_task(reading)
-            used = await _cpu_within(child, begun, window)
-        load, took = told.result(), window[1] - window[0]
+            used, took = await _cpu_within(child, begun, window)
+        load = told.result()
     else:
         before = child.cpu_seconds()
         load, took = await reading, time.monotonic() - begun
@@ -124,12 +124,13 @@ async def under(measured: Measured, shape: Shape) -> Figures:
     return Figures(measured.who, load, per_delta, used / took, counted / took, child.rss_bytes())
 
 
-async def _cpu_within(child: Child, begun: float, window: tuple[float, float]) -> float:
-    used = []
+async def _cpu_within(child: Child, begun: float, window: tuple[float, float]) -> tuple[float, float]:
+    """CPU seconds between the window's edges, and the seconds that passed: a busy loop comes to an edge late."""
+    seen = []
     for edge in window:
         await asyncio.sleep(begun + edge - time.monotonic())
-        used.append(child.cpu_seconds())
-    return used[1] - used[0]
+        seen.append((child.cpu_seconds(), time.monotonic()))
+    return seen[1][0] - seen[0][0], seen[1][1] - seen[0][1]
 
 
 async def first_tokens(port: int, asked: Asked, *, times: int) -> list[float]:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from bench.overlap import Measured, run_of
+from bench.overlap import Measured, Run, a_call_costs, run_of
 from bench.paced import FRAMES, Paced, chunk
 from bench.passthrough import __file__ as passthrough_file
 from bench.readers import Asked, Load, Reader, percentile, read
-from bench.scenarios import SCENARIOS
+from bench.scenarios import SCENARIOS, Scenario
 from bench.server import cores, free_port, running
 from bench.streams import Shape, of_legato, of_vendor
 
@@ -133,7 +133,15 @@ def test_what_a_run_takes_over_the_ideal_is_told_by_its_parts() -> None:
     assert [run.took, run.before, run.between, run.after] == pytest.approx([2.43, 0.002, 0.008, 0.02])
     one = Measured(SCENARIOS[0], "anthropic", (run, run, run))
     assert one.ratio == pytest.approx(2.43 / 2.40)
-    assert one.per_call == pytest.approx(30.0)
+    assert one.over == pytest.approx(30.0)
+
+
+def test_what_a_call_costs_is_what_each_further_one_adds() -> None:
+    def measured(scenario: Scenario, over: float) -> Measured:
+        return Measured(scenario, "anthropic", (Run(scenario.ideal() + over, 0, 0, 0),))
+
+    of = [measured(one, 0.020 + 0.0005 * len(one.jobs)) for one in SCENARIOS]
+    assert a_call_costs(of) == pytest.approx(0.5)
 
 
 def test_percentiles_of_nothing_are_not_a_number() -> None:
