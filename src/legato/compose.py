@@ -156,6 +156,7 @@ def _provider(name: str, provider: ProviderConfig) -> Provider:
             connect_timeout=provider.connect_timeout,
             first_event_timeout=provider.first_event_timeout,
             idle_timeout=provider.idle_timeout,
+            client=provider.client,
             max_retries=provider.max_retries,
             models=provider.models,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol, TypeAlias
 
 import msgspec
@@ -71,6 +71,10 @@ class Dropped(msgspec.Struct, frozen=True):
     message: str
 
 
+Sink: TypeAlias = Callable[[Sequence[ProviderInput]], None]
+"""Takes a provider's inputs without waiting: a delta goes its whole way inside the call that brought its bytes."""
+
+
 class Provider(Protocol):
     """Who serves models, over one wire."""
 
@@ -84,14 +88,15 @@ class Provider(Protocol):
         """None where this provider surely has no such model (422 ``unknown_model``)."""
 
     def admit(self, model: str, said: Sequence[Block]) -> None:
-        """Raise ``InvalidRequest`` for a user turn that could never be sent (a URL the wire does not take, a bad script)."""
+        """Raise ``InvalidRequest`` for a user turn that could never be sent: a URL the wire does not take, say."""
 
     def fit(self, ask: Ask) -> tuple[Ask, Sequence[Dropped]]:
         """The ask without what the model cannot take, and what was left out."""
 
-    def stream(self, ask: Ask) -> AsyncGenerator[Sequence[ProviderInput], None]:
-        """One request, one response: each item is all inputs of one wake-up, the last of the last is ``ResponseEnded``
-        or ``ResponseFailed``. Raises for nothing the outside did. Close it (``aclosing``) to drop the request."""
+    async def stream(self, ask: Ask, sink: Sink) -> None:
+        """One request, one response. ``sink`` is given all inputs of one wake-up at a time, as they arrive; the last of
+        the last is ``ResponseEnded`` or ``ResponseFailed``. Raises for nothing the outside did. Cancel it to drop the
+        request at once."""
 
     async def close(self) -> None: ...
 
@@ -121,7 +126,7 @@ class Tool(Protocol):
         """The lane of this call; None for a ``read`` without one, and for the turn's own lane."""
 
     def bind(self, input: dict[str, Json], ctx: ToolContext) -> Callable[[], object]:
-        """The call, ready: gives an awaitable (``async``), the value (``sync``) or an async iterator of str (``stream``)."""
+        """The call, ready: gives an awaitable (``async``), the value (``sync``), or an async iterator (``stream``)."""
 
     def jsonable(self, value: object) -> Json:
         """The value as JSON. Raises ``ToolError`` with code ``not_json``."""
@@ -153,7 +158,7 @@ class Store(Protocol):
     async def begin(self, new: NewTurns) -> Accepted | AlreadyMade | Busy: ...
 
     async def write(self, writes: Sequence[TurnWrite]) -> None:
-        """All in one transaction. Raises ``StaleEpoch`` or ``RowRefused`` naming the turn that spoiled the group; nothing is stored then."""
+        """All in one transaction or nothing: ``StaleEpoch`` and ``RowRefused`` name the turn that spoiled the group."""
 
     async def request_cancel(self, turn_id: str) -> None:
         """Note on the row that a cancel was asked for."""
@@ -178,7 +183,8 @@ class Store(Protocol):
         """Assistant turns without ``ended_at``, oldest first."""
 
     async def claim(self, turn_id: str, *, epoch: int, owner: str) -> bool:
-        """Make ``owner`` the owner with ``epoch``, if the stored epoch is lower. False if it is not."""
+        """Make ``owner`` the owner with ``epoch``, if the stored epoch is lower; a repeat of the same is True again.
+        False if it is not lower, or the turn has ended or is gone."""
 
     async def chat(self, chat_id: str) -> Chat | None: ...
 

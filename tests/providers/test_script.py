@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Sequence
 
 import anyio
 import pytest
@@ -44,7 +45,7 @@ def playing(*steps: object, round: int = 1, model: str = "demo") -> Ask:
 
 
 async def said_by(asked: Ask, *, idle: float = 0.05) -> list[ProviderInput]:
-    return await collected(ScriptProvider(idle_timeout=idle).stream(asked))
+    return await collected(ScriptProvider(idle_timeout=idle), asked)
 
 
 async def heard_from(asked: Ask) -> Heard:
@@ -257,31 +258,35 @@ def test_each_paced_delta_waits_its_share_and_no_wait_is_lost() -> None:
 
 @pytest.mark.anyio
 async def test_a_reader_that_was_late_gets_what_was_due_in_one_piece() -> None:
-    batches: list[int] = []
-    async for batch in ScriptProvider().stream(playing({"text": "a " * 50, "pace": 1_000})):
-        if not batches:
+    sizes: list[int] = []
+
+    def hold_up(batch: Sequence[ProviderInput]) -> None:
+        if not sizes:
             until = anyio.current_time() + 0.2
             while anyio.current_time() < until:
                 pass  # the loop is held, as a long step of somebody else would hold it
-        batches.append(len(batch))
-    assert len(batches) == 2
-    assert sum(batches) == 1 + 51 + 3
+        sizes.append(len(batch))
+
+    await ScriptProvider().stream(playing({"text": "a " * 50, "pace": 1_000}), hold_up)
+    assert len(sizes) == 2
+    assert sum(sizes) == 1 + 51 + 3
 
 
 @pytest.mark.anyio
 async def test_a_long_text_at_once_comes_in_bounded_batches() -> None:
-    batches = [len(batch) async for batch in ScriptProvider().stream(playing({"text": "a ", "repeat": 5_000}))]
-    assert max(batches) == 256
-    assert sum(batches) == 5_000 + 1 + 1 + 3
+    sizes: list[int] = []
+    await ScriptProvider().stream(playing({"text": "a ", "repeat": 5_000}), lambda batch: sizes.append(len(batch)))
+    assert max(sizes) == 256
+    assert sum(sizes) == 5_000 + 1 + 1 + 3
 
 
 @pytest.mark.anyio
 async def test_a_stalled_script_can_be_cancelled() -> None:
-    stream = ScriptProvider(idle_timeout=1_000).stream(playing({"text": "a"}, {"fail": "stall"}))
-    assert isinstance((await anext(stream))[0], BlockOpened)
+    said: list[ProviderInput] = []
     with anyio.move_on_after(0.05) as scope:
-        await anext(stream)
+        await ScriptProvider(idle_timeout=1_000).stream(playing({"text": "a"}, {"fail": "stall"}), said.extend)
     assert scope.cancelled_caught
+    assert isinstance(said[0], BlockOpened)
 
 
 # ---- properties

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import TypeAlias
 
@@ -13,12 +13,13 @@ import anyio.lowlevel
 import pytest
 from msgspec import UNSET
 from tests.providers.asks import ask, user
-from tests.providers.upstream import HEAD, LAST, Exchange, Play, answer, chunked, collected, upstream
+from tests.providers.upstream import HEAD, LAST, Exchange, Play, answer, batches, chunked, collected, upstream
 
 from legato.core.ask import Ask
 from legato.core.inputs import BlockOpened, Delta, ProviderInput, ResponseEnded, ResponseFailed, UsageReported
+from legato.providers.direct import DirectTransport
 from legato.providers.provider import HttpProvider, ProviderSettings
-from legato.providers.transport import AiohttpTransport
+from legato.providers.transport import AiohttpTransport, Transport
 
 pytestmark = pytest.mark.anyio
 
@@ -35,8 +36,9 @@ END = frame(finish="stop") + b"data: [DONE]\n\n"
 PING = b": ping\n\n"
 
 
-@pytest.fixture
-async def provide() -> AsyncIterator[Callable[..., HttpProvider]]:
+@pytest.fixture(params=[AiohttpTransport, DirectTransport])
+async def provide(request: pytest.FixtureRequest) -> AsyncIterator[Callable[..., HttpProvider]]:
+    """On both clients: what one does with a broken outside, the other does."""
     made: list[HttpProvider] = []
 
     def provider(url: str, *, connect: float = 5, first: float = 5, idle: float = 5) -> HttpProvider:
@@ -49,7 +51,7 @@ async def provide() -> AsyncIterator[Callable[..., HttpProvider]]:
             first_event_timeout=first,
             idle_timeout=idle,
         )
-        made.append(HttpProvider(settings))
+        made.append(HttpProvider(settings, transport=request.param()))
         return made[-1]
 
     yield provider
@@ -66,7 +68,7 @@ def asked() -> Ask:
 
 async def said_by(play: Play, provide: Provide, **limits: float) -> list[ProviderInput]:
     async with upstream(play) as server:
-        return await collected(provide(server.url, **limits).stream(asked()))
+        return await collected(provide(server.url, **limits), asked())
 
 
 def failed(said: list[ProviderInput]) -> ResponseFailed:
@@ -84,7 +86,7 @@ async def test_a_response_is_asked_for_and_read(provide: Provide) -> None:
         await exchange.send(HEAD, chunked(HELLO), chunked(END), LAST)
 
     async with upstream(play) as server:
-        said = await collected(provide(server.url).stream(asked()))
+        said = await collected(provide(server.url), asked())
         exchange = server.exchanges[0]
     assert text_of(said) == "Hello"
     assert said[-1] == ResponseEnded(stop_reason="end", provider_reason="stop")
@@ -100,21 +102,26 @@ async def test_what_one_read_returned_is_one_batch(provide: Provide) -> None:
     async def play(exchange: Exchange) -> None:
         await exchange.send(HEAD + chunked(HELLO * 50 + END) + LAST)
 
-    async with upstream(play) as server, aclosing(provide(server.url).stream(asked())) as stream:
-        batches = [batch async for batch in stream]
-    assert sum(map(len, batches)) == 103
-    assert len(batches) <= 2
+    async with upstream(play) as server, aclosing(batches(provide(server.url), asked())) as stream:
+        sizes = [len(batch) async for batch in stream]
+    assert sum(sizes) == 103
+    assert len(sizes) <= 2
 
 
 async def idle(provider: HttpProvider) -> None:
     """Until the client has got its connection back: it gives it back itself when the last chunk has come."""
-    transport = provider._transport
+    with anyio.fail_after(5):
+        while busy(provider._transport):
+            await anyio.lowlevel.checkpoint()
+
+
+def busy(transport: Transport) -> bool:
+    if isinstance(transport, DirectTransport):
+        return bool(transport._busy)
     assert isinstance(transport, AiohttpTransport)
     assert transport._session is not None
     assert transport._session.connector is not None
-    with anyio.fail_after(5):
-        while transport._session.connector._acquired:
-            await anyio.lowlevel.checkpoint()
+    return bool(transport._session.connector._acquired)
 
 
 async def test_a_connection_is_used_again_once_its_response_has_ended(provide: Provide) -> None:
@@ -124,7 +131,7 @@ async def test_a_connection_is_used_again_once_its_response_has_ended(provide: P
     async with upstream(play) as server:
         provider = provide(server.url)
         for _ in range(3):
-            await collected(provider.stream(asked()))
+            await collected(provider, asked())
             await idle(provider)
         assert len(server.connections) == 1
 
@@ -134,7 +141,7 @@ async def test_a_large_request_is_sent_whole(provide: Provide) -> None:
         await exchange.send(HEAD, chunked(HELLO + END), LAST)
 
     async with upstream(play) as server:
-        await collected(provide(server.url).stream(ask(user("x" * 3_000_000), model="m")))
+        await collected(provide(server.url), ask(user("x" * 3_000_000), model="m"))
         assert len(json.loads(server.exchanges[0].body)["messages"][-1]["content"]) == 3_000_000
 
 
@@ -193,12 +200,12 @@ async def test_nobody_there_is_unreachable_and_worth_another_try(provide: Provid
     port = server.sockets[0].getsockname()[1]
     server.close()
     await server.wait_closed()
-    error = failed(await collected(provide(f"http://127.0.0.1:{port}").stream(asked()))).error
+    error = failed(await collected(provide(f"http://127.0.0.1:{port}"), asked())).error
     assert (error.code, error.retryable, error.provider_status) == ("provider_unreachable", True, UNSET)
 
 
 async def test_a_bad_address_is_unreachable_and_not_worth_another_try(provide: Provide) -> None:
-    error = failed(await collected(provide("http://").stream(asked()))).error
+    error = failed(await collected(provide("http://"), asked())).error
     assert error.code == "provider_unreachable"
 
 
@@ -217,7 +224,7 @@ async def test_a_cut_keeps_what_came(provide: Provide, how: str) -> None:
 
     read = asyncio.Event()
     said: list[ProviderInput] = []
-    async with upstream(play) as server, aclosing(provide(server.url).stream(asked())) as stream:
+    async with upstream(play) as server, aclosing(batches(provide(server.url), asked())) as stream:
         with anyio.fail_after(10):
             async for batch in stream:
                 said += batch
@@ -314,32 +321,37 @@ async def test_no_pings_between_slow_events_are_no_stall_and_the_limit_is_not_a_
     assert isinstance(said[-1], ResponseEnded)
 
 
-async def test_time_in_which_we_do_not_read_is_not_the_providers_silence(provide: Provide) -> None:
-    long_over = asyncio.Event()
+async def test_a_loop_that_was_held_up_first_reads_what_waited(provide: Provide) -> None:
+    held = asyncio.Event()
 
     async def play(exchange: Exchange) -> None:
         await exchange.send(HEAD, chunked(HELLO))
-        with anyio.move_on_after(0.6):
-            await exchange.gone.wait()
-        long_over.set()
+        await held.wait()
         await exchange.send(chunked(END), LAST)
 
     said: list[ProviderInput] = []
-    async with upstream(play) as server, aclosing(provide(server.url, idle=0.3).stream(asked())) as stream:
+
+    def hold_up(batch: Sequence[ProviderInput]) -> None:
+        if not said:
+            until = anyio.current_time() + 0.4
+            while anyio.current_time() < until:
+                pass  # longer than the idle limit
+            held.set()
+        said.extend(batch)
+
+    async with upstream(play) as server:
         with anyio.fail_after(10):
-            async for batch in stream:
-                said += batch
-                await long_over.wait()
+            await provide(server.url, idle=0.3).stream(asked(), hold_up)
     assert isinstance(said[-1], ResponseEnded), said[-1]
 
 
-async def test_closing_the_generator_closes_the_socket_at_once(provide: Provide) -> None:
+async def test_a_cancel_while_it_reads_closes_the_socket_at_once(provide: Provide) -> None:
     async def play(exchange: Exchange) -> None:
         await exchange.send(HEAD, chunked(HELLO))
         await exchange.gone.wait()
 
     async with upstream(play) as server:
-        async with aclosing(provide(server.url).stream(asked())) as stream:
+        async with aclosing(batches(provide(server.url), asked())) as stream:
             assert isinstance((await anext(stream))[0], BlockOpened)
         with anyio.fail_after(5):
             await server.exchanges[0].gone.wait()
@@ -358,7 +370,7 @@ async def test_a_cancelled_attempt_closes_the_socket_and_leaves_no_task(provide:
         provider = provide(server.url)
         before = asyncio.all_tasks()
         async with anyio.create_task_group() as group:
-            group.start_soon(collected, provider.stream(asked()))
+            group.start_soon(collected, provider, asked())
             await begun.wait()
             group.cancel_scope.cancel()
         with anyio.fail_after(5):
@@ -376,7 +388,7 @@ async def test_the_cost_is_said_where_the_prices_are_known() -> None:
 
     async with upstream(play) as server:
         provider = HttpProvider(ProviderSettings(name="openai", wire="openai_chat", base_url=server.url))
-        said = await collected(provider.stream(ask(user("go"), model="gpt-4o")))
+        said = await collected(provider, ask(user("go"), model="gpt-4o"))
         await provider.close()
     reported = [one.usage for one in said if isinstance(one, UsageReported)]
     assert reported[-1].cost_usd == 12.5

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 import anyio
 import anyio.lowlevel
 
+from legato.core.ask import Ask
 from legato.core.inputs import ProviderInput
+from legato.ports import Provider
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 LAST = b"0\r\n\r\n"
@@ -108,6 +110,28 @@ async def upstream(play: Play) -> AsyncIterator[Upstream]:
             group.cancel_scope.cancel()
 
 
-async def collected(stream: AsyncIterator[Sequence[ProviderInput]]) -> list[ProviderInput]:
+async def collected(provider: Provider, ask: Ask) -> list[ProviderInput]:
+    said: list[ProviderInput] = []
     with anyio.fail_after(10):
-        return [said async for batch in stream for said in batch]
+        await provider.stream(ask, said.extend)
+    return said
+
+
+async def batches(provider: Provider, ask: Ask) -> AsyncGenerator[Sequence[ProviderInput], None]:
+    """One by one, while the request goes on beside; closed, it cancels the request and waits until that is done."""
+    heard: asyncio.Queue[Sequence[ProviderInput] | None] = asyncio.Queue()
+
+    async def ask_it() -> None:
+        try:
+            await provider.stream(ask, heard.put_nowait)
+        finally:
+            heard.put_nowait(None)
+
+    asking = asyncio.create_task(ask_it())
+    try:
+        while (batch := await heard.get()) is not None:
+            yield batch
+        await asking
+    finally:
+        asking.cancel()
+        await asyncio.wait([asking])

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 Wire: TypeAlias = Literal["anthropic", "openai_chat"]
+Client: TypeAlias = Literal["aiohttp", "direct"]
 Seal: TypeAlias = Literal["auto", "object", "next", "finish"]
 
 MASK = "********"
@@ -110,6 +111,8 @@ class ProviderConfig(Section):
     """Until the first event that means something: a model may think for minutes before it says so."""
     idle_timeout: Seconds = 120
     """Between two events that mean something; pings do not count."""
+    client: Client = "aiohttp"
+    """The HTTP client: ``direct`` is our own, for many streams at once; it costs half and knows no proxies."""
     max_retries: int = Field(default=2, ge=0)
     """Tries after the first, before anything was visible. The vendors' SDKs have 2 as well."""
     models: tuple[Name, ...] = ()

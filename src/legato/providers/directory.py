@@ -1,4 +1,4 @@
-"""Every model that can be asked, by the name users give it: ``provider/model``, or a bare name we know a provider for."""
+"""Every model that can be asked, by the name users give it: ``provider/model``, or a bare name of a known family."""
 
 from __future__ import annotations
 

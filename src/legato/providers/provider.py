@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, TypeAlias, assert_never
 
@@ -13,10 +13,10 @@ from msgspec import UNSET
 from legato.core.ask import Ask, Message, SentBlock, SentImage, SentText, SentToolResult, SentToolUse
 from legato.core.blocks import Block, ImageBlock
 from legato.core.errors import InvalidRequest
-from legato.core.inputs import ProviderInput
 from legato.observability import warn_once
-from legato.ports import Dropped, ModelInfo
+from legato.ports import Dropped, ModelInfo, Sink
 from legato.providers import anthropic, anthropic_request, catalogue, openai_chat, openai_chat_request
+from legato.providers.direct import DirectTransport
 from legato.providers.openai_chat_vendors import host_of, seal_of
 from legato.providers.stream import Limits, attempt
 from legato.providers.transport import AiohttpTransport, Transport
@@ -46,6 +46,7 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
     connect_timeout: float = 10
     first_event_timeout: float = 300
     idle_timeout: float = 120
+    client: Literal["aiohttp", "direct"] = "aiohttp"
     max_retries: int = 2
     models: tuple[str, ...] = ()
 
@@ -54,7 +55,7 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HttpProvider:
-    """Implements ``ports.Provider`` over one of the wires. ``transport`` left out is aiohttp's."""
+    """Implements ``ports.Provider`` over one of the wires. ``transport`` goes before ``settings.client``."""
 
     def __init__(self, settings: ProviderSettings, *, transport: Transport | None = None) -> None:
         self.name = settings.name
@@ -63,7 +64,7 @@ class HttpProvider:
         self._base_url = settings.base_url.rstrip("/")
         self._host = host_of(settings.base_url)
         self._vendor = _VENDOR_OF_HOST.get(self._host, settings.name)
-        self._transport: Transport = AiohttpTransport() if transport is None else transport
+        self._transport = transport or (DirectTransport() if settings.client == "direct" else AiohttpTransport())
         self._limits = Limits(
             connect=settings.connect_timeout, first_event=settings.first_event_timeout, idle=settings.idle_timeout
         )
@@ -105,7 +106,7 @@ class HttpProvider:
         self._log(ask.model, known=model is not None, dropped=[*dropped, *more])
         return ask, [*dropped, *more]
 
-    def stream(self, ask: Ask) -> AsyncGenerator[Sequence[ProviderInput], None]:
+    async def stream(self, ask: Ask, sink: Sink) -> None:
         settings = self._settings
         model = catalogue.find(self._vendor, ask.model)
         price = partial(catalogue.priced, model)
@@ -121,12 +122,13 @@ class HttpProvider:
                 failure = openai_chat.failure
             case wire:
                 assert_never(wire)
-        return attempt(
+        await attempt(
             self._transport,
             self._base_url,
             request,
             decoder,
             failure,
+            sink,
             limits=self._limits,
             provider=self.name,
             secret=settings.api_key,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import anyio
 import anyio.lowlevel
@@ -30,7 +30,7 @@ from legato.core.inputs import (
     UsageReported,
 )
 from legato.core.usage import Usage
-from legato.ports import Dropped, ModelInfo
+from legato.ports import Dropped, ModelInfo, Sink
 from legato.providers.failures import failed
 from legato.providers.objects import ObjectScanner
 from legato.providers.script import Call, End, Fail, Speech, Step, Wait, parse, rounds, script_in
@@ -69,30 +69,30 @@ class ScriptProvider:
     def fit(self, ask: Ask) -> tuple[Ask, Sequence[Dropped]]:
         return ask, ()
 
-    async def stream(self, ask: Ask) -> AsyncGenerator[Sequence[ProviderInput], None]:
+    async def stream(self, ask: Ask, sink: Sink) -> None:
         loop = asyncio.get_running_loop()
         due = loop.time()
         batch: list[ProviderInput] = []
         try:
             steps = _steps(ask)
         except InvalidRequest as error:  # it was admitted; a newer rule refuses what an older turn has stored
-            yield [failed("provider_rejected", error.message)]
+            sink([failed("provider_rejected", error.message)])
             return
         for delay, said in _played(steps, ask, stalled=self._idle_timeout):
             due += delay
             if due > loop.time():
                 if batch:
-                    yield batch
+                    sink(batch)
                     batch = []
                 # Not `sleep(delay)`: the time since the last wake-up is part of it.
                 await anyio.sleep(max(due - loop.time(), 0))
             batch.append(said)
             if len(batch) >= _BATCH:
-                yield batch
+                sink(batch)
                 batch = []
                 await anyio.lowlevel.checkpoint()
         if batch:
-            yield batch
+            sink(batch)
 
     async def close(self) -> None:
         pass

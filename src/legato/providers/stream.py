@@ -5,7 +5,7 @@ Whatever the outside does becomes an input, never an exception. Whether to try a
 Two clocks run. The first goes from the sending of the request to the first event that means something; the second from
 one such event to the next. Pings, comments and white space (an endless run of it inside arguments is a known failure)
 are bytes, not meaning: they hold off neither clock, and their absence means nothing. Neither bounds the whole. Time in
-which our own side does not read is nobody's silence.
+which our own process stood still is nobody's silence.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Protocol, TypeAlias
 
 import msgspec
@@ -23,10 +24,13 @@ import msgspec
 from legato.core.blocks import Json
 from legato.core.inputs import Delta, ProviderInput, ResponseEnded, ResponseFailed
 from legato.observability import count
+from legato.ports import Sink
 from legato.providers.failures import failed, refused
 from legato.providers.outgoing import Request
 from legato.providers.transport import Answer, ConnectionLost, Transport, Unreachable
 
+_SECOND_LOOK = 0.05
+"""Seconds between finding a response overdue and giving it up."""
 REFUSAL_MAX = 64 * 1024
 """Bytes of an error body that are read: its message is in the first of them."""
 _REFUSAL_SECONDS = 10.0
@@ -57,52 +61,94 @@ async def attempt(
     request: Request,
     decoder: ResponseDecoder,
     failure: Failure,
+    sink: Sink,
     *,
     limits: Limits,
     provider: str,
     secret: str | None,
-) -> AsyncGenerator[Sequence[ProviderInput], None]:
-    """Each item is all inputs of one read; the last of the last is ``ResponseEnded`` or ``ResponseFailed``.
+) -> None:
+    """``sink`` gets all inputs of one read at a time; the last of the last is ``ResponseEnded`` or ``ResponseFailed``.
 
-    Closing the generator closes the socket at once. ``secret`` never stands in a message.
+    A cancel closes the socket at once. ``secret`` never stands in a message.
     """
-    answer: Answer | None = None
-    watch: _Watch | None = None
-    well = done = False
+    started = asyncio.get_running_loop().time()
+    answer = await _open(transport, base_url + request.path, request, limits)
+    if isinstance(answer, ResponseFailed):
+        sink([_stamped(answer, provider, secret)])
+        return
+    reading = _Reading(answer, decoder, sink, partial(_stamped, provider=provider, secret=secret))
     try:
-        started = asyncio.get_running_loop().time()
-        opened = await _open(transport, base_url + request.path, request, limits)
-        if isinstance(opened, ResponseFailed):
-            yield [_stamped(opened, provider, secret)]
+        refusal = await _refusal(answer, failure)
+        if refusal is not None:
+            reading.hand_on([refusal])
             return
-        answer = opened
-        if (refusal := await _refusal(answer, failure)) is not None:
-            yield [_stamped(refusal, provider, secret)]
-            return
-        watch = _Watch(answer, limits, started)
-        while not done:
-            batch = await _read(answer, decoder, watch)
-            if not batch:
-                continue
-            match batch[-1]:
-                case ResponseEnded():
-                    well = done = True
-                case ResponseFailed() as last:
-                    batch[-1] = _stamped(last, provider, secret)
-                    done = True
-                case _:
-                    pass
-            watch.hear(batch)
-            yield batch
-            watch.go_on()
-    finally:
-        if watch is not None:
+        reading.watch = watch = _Watch(answer, limits, started)
+        try:
+            await reading.to_its_end()
+        finally:
             watch.stop()
-        if answer is not None:
-            if well:
-                answer.finish()
-            else:
-                answer.abort()
+    finally:
+        if reading.ended_well:
+            answer.finish()
+        else:
+            answer.abort()
+
+
+class _Reading:
+    """A response on its way from the socket to the sink."""
+
+    def __init__(
+        self,
+        answer: Answer,
+        decoder: ResponseDecoder,
+        sink: Sink,
+        stamped: Callable[[ResponseFailed], ResponseFailed],
+    ) -> None:
+        self.watch: _Watch | None = None
+        self.ended_well = False
+        self._done = False
+        self._answer = answer
+        self._decoder = decoder
+        self._sink = sink
+        self._stamped = stamped
+
+    async def to_its_end(self) -> None:
+        try:
+            await self._answer.each(self._take)
+        except ConnectionLost as error:
+            self._lost(error)
+        if not self._done:
+            self.hand_on(self._decoder.end())
+
+    def hand_on(self, batch: list[ProviderInput]) -> bool:
+        """Whether more may come."""
+        if not batch:
+            return True
+        last = batch[-1]
+        if isinstance(last, ResponseEnded):
+            self.ended_well = self._done = True
+        elif isinstance(last, ResponseFailed):
+            batch[-1] = self._stamped(last)
+            self._done = True
+        if self.watch is not None:
+            self.watch.hear(batch)
+        self._sink(batch)
+        return not self._done
+
+    def _take(self, data: bytes) -> bool:
+        if self.watch is not None:
+            self.watch.bytes_came()
+        return self.hand_on(self._decoder.feed(data))
+
+    def _lost(self, error: ConnectionLost) -> None:
+        if self.watch is not None and self.watch.overdue is not None:
+            self.hand_on([failed("provider_timeout", self.watch.overdue)])
+            return
+        # Some end the body badly after all was said: the decoder knows whether it was.
+        batch = self._decoder.end()
+        if batch and isinstance(last := batch[-1], ResponseFailed):
+            batch[-1] = failed("provider_cut", f"{last.error.message}; {error}")
+        self.hand_on(batch)
 
 
 async def _open(transport: Transport, url: str, request: Request, limits: Limits) -> Answer | ResponseFailed:
@@ -118,23 +164,6 @@ async def _open(transport: Transport, url: str, request: Request, limits: Limits
         return failed("provider_cut", str(error))
 
 
-async def _read(answer: Answer, decoder: ResponseDecoder, watch: _Watch) -> list[ProviderInput]:
-    try:
-        data = await answer.read()
-    except ConnectionLost as error:
-        if watch.overdue is not None:
-            return [failed("provider_timeout", watch.overdue)]
-        # Some end the body badly after all was said: the decoder knows whether it was.
-        batch = decoder.end()
-        if batch and isinstance(last := batch[-1], ResponseFailed):
-            batch[-1] = failed("provider_cut", f"{last.error.message}; {error}")
-        return batch
-    if data:
-        watch.bytes_came()
-        return decoder.feed(data)
-    return decoder.end()
-
-
 class _Watch:
     """One timer for the whole response: it looks whether the deadline has moved, and is set again if it has."""
 
@@ -144,7 +173,7 @@ class _Watch:
         self._limits = limits
         self._begun = False
         self._last_byte = started
-        self._reading = True
+        self._warned = False
         self._deadline = started + limits.first_event
         self._timer = self._loop.call_at(self._deadline, self._look)
         self.overdue: str | None = None
@@ -153,7 +182,6 @@ class _Watch:
         self._last_byte = self._loop.time()
 
     def hear(self, batch: Sequence[ProviderInput]) -> None:
-        self._reading = False
         for said in batch:
             if type(said) is not Delta or not said.text.isspace():
                 self._deadline = self._last_byte + self._limits.idle
@@ -164,18 +192,19 @@ class _Watch:
                     self._timer = self._loop.call_at(self._deadline, self._look)
                 return
 
-    def go_on(self) -> None:
-        """Reading goes on: the time since the last read was ours."""
-        self._reading = True
-        self._deadline += self._loop.time() - self._last_byte
-
     def stop(self) -> None:
         self._timer.cancel()
 
     def _look(self) -> None:
         now = self._loop.time()
-        if not self._reading or now < self._deadline:
-            self._timer = self._loop.call_at(max(self._deadline, now + 1), self._look)
+        if now < self._deadline:
+            self._warned = False
+            self._timer = self._loop.call_at(self._deadline, self._look)
+            return
+        if not self._warned:
+            # A process that was stopped, or a loop that was held up, first reads what has waited in the socket.
+            self._warned = True
+            self._timer = self._loop.call_later(_SECOND_LOOK, self._look)
             return
         limit = self._limits.idle if self._begun else self._limits.first_event
         since = "the last event" if self._begun else "the request"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import aiohttp
@@ -41,6 +41,10 @@ class Answer(Protocol):
 
     async def read(self) -> bytes:
         """What has arrived since the last read, at least a byte; empty at the end. Raises ``ConnectionLost``."""
+
+    async def each(self, take: Callable[[bytes], bool]) -> None:
+        """Hand on what arrives as it arrives, until ``take`` says False or the body ends. Raises ``ConnectionLost``,
+        and what ``take`` raises."""
 
     def finish(self) -> None:
         """All that matters was read: keep the connection for the next request if the rest comes at once."""
@@ -118,6 +122,10 @@ class _AiohttpAnswer:
             return await self._content.readany()
         except (aiohttp.ClientError, OSError) as error:
             raise ConnectionLost(f"the connection was lost: {_named(error)}") from error
+
+    async def each(self, take: Callable[[bytes], bool]) -> None:
+        while (data := await self.read()) and take(data):
+            pass
 
     def finish(self) -> None:
         if self._content.at_eof() or self._content.exception() is not None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
 from functools import partial
 
 import anyio
@@ -199,12 +198,7 @@ class TurnRunner:
                 if asked.retry:
                     await anyio.sleep(_backoff(asked.retry, asked.retry_after))
                 request = await self._prepare(asked)
-                receive, perform = self.machine.receive, self._perform
-                async with aclosing(self._provider.stream(request)) as batches:
-                    async for batch in batches:
-                        for said in batch:
-                            receive(said)
-                        perform()
+                await self._provider.stream(request, self._hear)
             except PersistenceFailedError:
                 return  # the tail has told the machine
             except StoreError as error:
@@ -215,6 +209,13 @@ class TurnRunner:
                 _logger.exception("the request of turn %s broke", self.row.id)
                 count("requests_broken_total")
                 self._fail("internal", "the request to the model broke; the server's log says how")
+
+    def _hear(self, batch: Sequence[i.ProviderInput]) -> None:
+        """What one wake-up brought: all of it is decided first, then said in one piece."""
+        receive = self.machine.receive
+        for said in batch:
+            receive(said)
+        self._perform()
 
     def _fail(self, code: str, message: str, *, retryable: bool = False) -> None:
         self.receive(i.ResponseFailed(error=e.ErrorInfo(code=code, message=message, retryable=retryable)))
