@@ -139,6 +139,16 @@ async def test_a_client_that_leaves_is_noticed_while_the_stream_stands(
     await upstream.hung_up(1)
 
 
+async def test_an_answer_is_told_once_its_last_byte_was_written(client: Client, upstream: Upstream) -> None:
+    upstream.enqueue(Script([Say("hello"), Gate("here"), Say("bye")]))
+    response = await client.stream("anthropic")
+    with pytest.raises(TimeoutError):
+        await upstream.answered(1, patience=0.01)
+    upstream.release("here")
+    await upstream.answered(1)
+    assert b"bye" in (await read(response))[0]
+
+
 @pytest.mark.parametrize("wire", WIRES)
 async def test_a_stream_that_is_cut_at_a_frame_ends_without_its_end(
     client: Client, upstream: Upstream, wire: Wire

@@ -1,5 +1,7 @@
-"""What tests of Legato, and tests of what is built with it, use instead of the internet.
+"""What tests of Legato, and tests of what is built with it, use instead of the internet. Nothing in the product
+imports this package.
 
-``legato.testing.upstream`` is a model vendor on a local port: ``Upstream``, ``Script`` and its steps. Nothing in the
-product imports this package.
+``legato.testing.upstream``  a model vendor on a local port: ``Upstream``, ``Script`` and its steps, ``check_request``
+``legato.testing.faults``    responses in which one thing goes wrong, by name
+``legato.testing.store``     ``FaultyStore``: slow, away, full, standing still, losing its answers
 """
