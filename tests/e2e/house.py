@@ -239,6 +239,26 @@ def standing(wire: Wire, frames: list[bytes], gate: str) -> Script:
     return Script([raw, Gate(gate)])
 
 
+def tool_results(call_id: str, text: str) -> Json:
+    return {"type": "tool_result", "tool_use_id": call_id, "content": text}
+
+
+def results_in(body: Json) -> dict[str, str]:
+    """The results a request sends, as text by the vendor's call id, in their order, on both wires."""
+    found: dict[str, str] = {}
+    for message in body["messages"]:
+        if message["role"] == "tool":
+            found[message["tool_call_id"]] = _text(message["content"])
+        for part in message["content"] if isinstance(message.get("content"), list) else ():
+            if part.get("type") == "tool_result":
+                found[part["tool_use_id"]] = _text(part.get("content", ""))
+    return found
+
+
+def _text(content: Json) -> str:
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)
+
+
 def unpaired(body: Json) -> list[str]:
     """What is wrong with a request's calls and results, by an independent reading of both wires."""
     wrong: list[str] = []
