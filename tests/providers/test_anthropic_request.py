@@ -118,6 +118,13 @@ def test_a_message_left_empty_is_left_out_and_its_neighbours_are_joined() -> Non
     assert [raw["text"] for raw in body["messages"][0]["content"]] == ["one", "two"]
 
 
+def test_what_was_trimmed_stays_so_when_a_neighbour_is_joined_to_it() -> None:
+    before = sent(ask(user("go"), assistant("so \n")))["messages"][1]["content"]
+    after = sent(ask(user("go"), assistant("so \n"), user(" "), assistant("and")))["messages"][1]["content"]
+    assert before == [{"type": "text", "text": "so"}]
+    assert after == [*before, {"type": "text", "text": "and"}]
+
+
 def test_a_tool_the_other_wires_provider_ran_is_left_out_with_its_result() -> None:
     ran = SentToolUse(call_id="c", tool_name="search", input={}, origin="provider", provider_data={"gemini": {}})
     found = SentToolResult(call_id="c", tool_name="search", text="", is_error=False, origin="provider", output=[1])

@@ -109,19 +109,19 @@ def _messages(ask: Ask) -> list[dict[str, Json]]:
             blocks.sort(key=lambda raw: raw["type"] != "tool_result")  # 400 unless results come first
         if not blocks:
             continue
+        if message.role == "assistant":
+            _trim(blocks)
         if sent and sent[-1]["role"] == message.role:
             sent[-1]["content"].extend(blocks)
         else:
             sent.append({"role": message.role, "content": blocks})
-    for message_sent in sent:
-        if message_sent["role"] == "assistant":
-            _trim(message_sent["content"])
     _mark(sent)
     return sent
 
 
 def _trim(blocks: list[dict[str, Json]]) -> None:
-    """400 if the last assistant text ends in white space; done to each, so that what was sent stays as it was."""
+    """400 if the last assistant text ends in white space; done at the end of each message of the ask, whatever comes
+    behind it, so that what was sent stays as it was."""
     if blocks[-1]["type"] == "text":
         blocks[-1]["text"] = blocks[-1]["text"].rstrip()
 
