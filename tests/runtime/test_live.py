@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import anyio
 
 from legato.core import events as e
 from legato.runtime.live import KEPT_LINES, LiveLog
@@ -19,13 +19,13 @@ def filled(count: int) -> LiveLog:
     return log
 
 
-async def test_a_reader_that_looks_before_it_waits_misses_nothing_said_in_between() -> None:
+async def test_a_waiting_reader_is_woken_by_what_is_said() -> None:
     log = filled(1)
-    changed = log.changed()
-    assert log.read(1) == []
-    log.append(line(2))
-    log.wake()
-    await asyncio.wait_for(changed, 5)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(log.changed)
+        await anyio.wait_all_tasks_blocked()
+        log.append(line(2))
+        log.wake()
     assert log.read(1) == [line(2)]
 
 
@@ -71,7 +71,8 @@ async def test_only_stored_lines_are_let_go_and_readers_behind_them_are_sent_to_
 
 async def test_a_reader_that_is_cancelled_while_it_waits_leaves_nothing_behind() -> None:
     log = filled(1)
-    changed = log.changed()
-    log.forget(changed)
-    log.wake()
-    assert not changed.done()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(log.changed)
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    assert not log._waiting

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from legato.core.errors import Forbidden, UnsupportedMedia
 from legato.http.errors import refuse
 from legato.http.headers import has_body, values
+from legato.http.opening import Opening
 
 ALLOW_HEADERS: Final = b"authorization, content-type, last-event-id, x-api-key"
 EXPOSE_HEADERS: Final = b"location, retry-after"
@@ -49,11 +50,10 @@ class Access:
         origins = values(scope, b"origin")
         cors = _cors(origins[0]) if len(origins) == 1 and origins[0] in self._cors_origins else []
 
-        async def answered(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*_with_vary(message.get("headers", ())), *cors]
-            await send(message)
+        def add_headers(message: Message) -> None:
+            message["headers"] = [*_with_vary(message.get("headers", ())), *cors]
 
+        answered = Opening(send, add_headers)
         try:
             if self._local_only:
                 self._check_host(scope)

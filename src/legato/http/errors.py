@@ -30,6 +30,7 @@ from legato.core.errors import (
 from legato.core.views import ProblemDetails, ProblemView
 from legato.http.hangup import hang_up
 from legato.http.headers import has_body
+from legato.http.opening import Opening
 from legato.observability import count
 
 logger = logging.getLogger(__name__)
@@ -181,20 +182,14 @@ class Guard:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
-        async def watched(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
+        begun: list[Message] = []
         try:
-            await self._app(scope, receive, watched)
+            await self._app(scope, receive, Opening(send, begun.append))
         # The supervisor of a request: one that fails must not take the server along, nor show its insides.
         except Exception as error:
             if not isinstance(error, LegatoError) or error.status == 500:
                 logger.exception("%s %s failed", scope["method"], scope["path"])
-            if started:
+            if begun:
                 await hang_up(scope, receive)
             else:
                 await send_failure(error, send)

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from legato.core.errors import LegatoError
 from legato.http.hangup import hang_up
+from legato.http.opening import beyond
 from legato.http.readers import Seat
 from legato.observability import count
 from legato.runtime.service import TurnService
@@ -85,6 +86,7 @@ class Streams:
             # A stream that ends without turn_end says the same: come back.
             await send({"type": "http.response.body", "body": b""})
             return
+        send = beyond(send)
         line = _Line(send)
         with seat.scope:
             await line.write(RETRY)

@@ -47,17 +47,16 @@ class Followers:
             # Once found it is kept: when the turn has ended nobody else has it, and its end is in it.
             log = log or self._live(turn_id)
             if log is not None and log.holds(cursor):
-                changed = log.changed()
-                if log.last_seq > cursor:
-                    log.forget(changed)
+                # Between the look and the wait nothing is awaited: what is said meanwhile is said after it.
+                newest = log.last_seq
+                if newest > cursor:
                     framed = _pending(log, cursor, each=each, encode=encode)
-                    cursor = log.last_seq
+                    cursor = newest
                     yield framed
                 elif log.closed:
-                    log.forget(changed)
                     return
                 else:
-                    await _wait(log, changed)
+                    await log.changed()
                 continue
             try:
                 lines = await self._stored(turn_id, cursor)
@@ -84,13 +83,6 @@ class Followers:
         with anyio.move_on_after(ELSEWHERE_SECONDS):
             await self._closing.wait()
         return True
-
-
-async def _wait(log: LiveLog, changed: asyncio.Future[None]) -> None:
-    try:
-        await changed
-    finally:
-        log.forget(changed)
 
 
 def _pending(log: LiveLog, cursor: int, *, each: bool, encode: Encode) -> bytes:

@@ -1,8 +1,8 @@
 """The live log of a running turn: its events, encoded once, read from a cursor by whoever follows.
 
-Nobody is sent events. A reader is one integer: it takes ``changed`` first, reads what is newer than its cursor, and
-only then waits. So a slow reader costs no queue and slows nobody, and what a thousand readers share is encoded once
-for each surface (P10).
+Nobody is sent events. A reader is one integer: it reads what is newer than its cursor, and where there is nothing it
+waits for ``changed``. So a slow reader costs no queue and slows nobody, and what a thousand readers share is encoded
+once for each surface (P10).
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class LiveLog:
         self.closed = False
         self._lines: list[bytes] = []
         self._frames: dict[Encode, list[bytes]] = {}
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._loop = asyncio.get_running_loop()
 
     @property
     def last_seq(self) -> int:
@@ -40,7 +41,7 @@ class LiveLog:
     def wake(self) -> None:
         """Readers read on. Called once for everything that one wake-up of the writer brought."""
         if self._waiting:
-            waiting, self._waiting = self._waiting, []
+            waiting, self._waiting = self._waiting, set()
             for future in waiting:
                 if not future.done():
                     future.set_result(None)
@@ -50,16 +51,15 @@ class LiveLog:
         self.closed = True
         self.wake()
 
-    def changed(self) -> asyncio.Future[None]:
-        """Done at the next ``wake``. Take it before reading, await it after: nothing falls between."""
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
-        return future
-
-    def forget(self, future: asyncio.Future[None]) -> None:
-        """The reader that took ``future`` will not await it."""
-        if not future.done() and future in self._waiting:
-            self._waiting.remove(future)
+    async def changed(self) -> None:
+        """Wait for the next ``wake``. Nothing falls between a look at the log and this, if nothing is awaited there."""
+        future = self._loop.create_future()
+        self._waiting.add(future)
+        try:
+            await future
+        finally:
+            # Done already unless the reader was cancelled.
+            self._waiting.discard(future)
 
     def holds(self, cursor: int) -> bool:
         """Everything after ``cursor`` that this owner said is here; else the store has it."""
