@@ -125,6 +125,7 @@ def tool_registry(config: Config, tools: Iterable[Toolish] = ()) -> ToolRegistry
     registry.load(config.formatters.modules)
     if config.default_model == SCRIPT_MODEL and not len(registry):
         registry.load([demo.__name__])
+    registry.formatters.warn_of_strangers(registry.names())
     return registry
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from legato.core.ask import Params, ToolSpec
-from legato.core.records import StoredTurn, TurnRow
+from legato.core.records import Chat, StoredTurn, TurnRow
 from legato.ports import Models, Store, Tools
 from legato.runtime.asking import Question, system_prompt
 
@@ -19,9 +19,10 @@ class Questions:
         self._tools = tools
         self._system = system
 
-    async def of(self, row: TurnRow, *, user: StoredTurn | None = None) -> Question:
-        """``user`` is the user turn that ``row`` answers, where it is at hand."""
-        chat = await self._store.chat(row.chat_id)
+    async def of(self, row: TurnRow, *, chat: Chat | None = None, user: StoredTurn | None = None) -> Question:
+        """``chat`` is the turn's and ``user`` the user turn that it answers, where they are at hand: then the first
+        turn of a chat reads nothing before it asks the model (P16)."""
+        chat = chat or await self._store.chat(row.chat_id)
         return Question(
             model=self._models.resolve(row.model).model,
             system=system_prompt(self._system, None if chat is None else chat.system),

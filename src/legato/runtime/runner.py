@@ -7,6 +7,7 @@ and its record. Whoever follows reads the live log; the journal's tail gets the 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,7 +23,7 @@ from legato.core import inputs as i
 from legato.core.ask import Ask, Message
 from legato.core.blocks import CallError, FileBlock, ImageBlock, Json
 from legato.core.errors import InvalidRequest, StoreError
-from legato.core.messages import data_needed, messages
+from legato.core.messages import data_needed, messages, unread
 from legato.core.records import Intent, Reading, StoredTurn, TurnEnding, TurnRow
 from legato.core.turn import TurnMachine
 from legato.observability import count
@@ -96,10 +97,10 @@ class TurnRunner:
 
     async def run(self) -> None:
         """Returns when ``turn_end`` is stored and said."""
+        timers = self._timers()
         try:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
-                tasks.start_soon(self._watch_time)
                 self.machine.start()
                 self._perform()
                 await self._ended.wait()
@@ -108,6 +109,9 @@ class TurnRunner:
             _logger.exception("turn %s broke", self.row.id)
             count("turns_broken_total")
             self._end_broken()
+        finally:
+            for timer in timers:
+                timer.cancel()
         await self._say_end()
 
     def receive(self, input: i.Input) -> None:
@@ -239,7 +243,7 @@ class TurnRunner:
     async def _read_results(self, question: Question) -> Question:
         """The question, its earlier turns with what the model will read of their results."""
         turns = (*question.before, self.stored())
-        if not any(turn.rounds for turn in turns):
+        if not unread(turns):
             return question
         read = partial(
             read_results,
@@ -307,11 +311,13 @@ class TurnRunner:
 
     # The end
 
-    async def _watch_time(self) -> None:
-        await anyio.sleep(self._seconds * SOFT_SHARE)
-        self.receive(i.TimeUp(kind="soft"))
-        await anyio.sleep(self._seconds * (1 - SOFT_SHARE))
-        self.receive(i.TimeUp(kind="hard"))
+    def _timers(self) -> Sequence[asyncio.TimerHandle]:
+        """Of the turn's own time. Timers and no task: every turn has them, and few turns see them run out."""
+        loop = asyncio.get_running_loop()
+        return (
+            loop.call_later(self._seconds * SOFT_SHARE, self.receive, i.TimeUp(kind="soft")),
+            loop.call_later(self._seconds, self.receive, i.TimeUp(kind="hard")),
+        )
 
     def _not_stored(self, failure: PersistenceFailedError) -> None:
         self.receive(i.Interrupted(error=e.ErrorInfo(code=failure.code, message=failure.message, retryable=True)))

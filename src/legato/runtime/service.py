@@ -419,7 +419,7 @@ class TurnService:
             principal=principal,
             machine=TurnMachine(plan, epoch=row.epoch),
             provider=admission.resolved.provider,
-            ask_with=partial(self._questions.of, row, user=admission.user),
+            ask_with=partial(self._questions.of, row, chat=admission.chat, user=admission.user),
             seconds=admission.seconds,
             began=began,
         )
