@@ -461,15 +461,25 @@ class TurnService:
         )
 
     async def _started(self, admission: Admission) -> Started:
+        """What a new user turn brings is known to stand alone; only an older place has siblings to be read."""
         row = admission.new.assistant
         user = admission.user
         assert row.prev_turn_id is not None
+        if user is None:
+            user_turn = await looking.view(self._store, row.prev_turn_id, None)
+            siblings = await self._store.siblings(row)
+        else:
+            new_chat = admission.new.chat is not None
+            beside = (user.row.id,) if new_chat else await self._store.siblings(user.row)
+            user_turn = looking.stored_view(user, beside)
+            siblings = (row.id,)
+        runner = self._running.get(row.id)
         return Started(
             chat=chat_view(admission.chat),
-            user_turn=await looking.view(self._store, row.prev_turn_id, None)
-            if user is None
-            else looking.stored_view(user, await self._store.siblings(user.row)),
-            assistant_turn=await looking.view(self._store, row.id, self._running.get(row.id)),
+            user_turn=user_turn,
+            assistant_turn=looking.running_view(runner, siblings)
+            if runner is not None
+            else await looking.view(self._store, row.id, None),
             events_url=_events_url(row.id),
         )
 
