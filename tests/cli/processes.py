@@ -79,6 +79,11 @@ class Running:
             assert self._read(deadline), f"expected {text!r}, got {self.said!r} and {self.complained!r}"
         return self.said
 
+    def until_lines(self, number: int) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while self.said.count("\n") < number:
+            assert self._read(deadline), f"expected {number} lines, got {self.said!r} and {self.complained!r}"
+
     def until_complaint(self, text: str) -> None:
         deadline = time.monotonic() + PATIENCE
         while text not in self.complained:

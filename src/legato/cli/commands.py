@@ -157,16 +157,19 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 def main() -> int:
     """Run what was typed, and give the exit code."""
+    # Not by calling the app: it ends the process itself where our reader went away, and with another code.
+    command = typer.main.get_command(app)
     try:
-        code = app(prog_name="legato", standalone_mode=False)
+        with command.make_context("legato", sys.argv[1:]) as context:
+            code = command.invoke(context)
         sys.stdout.flush()
+    except typer.Exit as asked:
+        return asked.exit_code
     except Failed as failed:
         return _say(f"legato: {failed.message}", failed.exit_code)
     except _UsageError as error:
         return _say(_usage(error), MISUSED)
-    except typer.Abort:
-        return INTERRUPTED
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:
         # The interpreter flushes stdout once more when it ends, and would complain.
