@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Literal
 
@@ -117,28 +117,47 @@ class FakeTurn:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def frames(self, after: int, encode: Callable[[bytes], bytes]) -> AsyncGenerator[bytes, None]:
-        self.readers += 1
+    async def changed(self) -> None:
+        await self._changed.wait()
+
+    def joined(self, *, by: int) -> None:
+        self.readers += by
         self._wake()
-        try:
-            while True:
-                changed = self._changed
-                batch = self.lines[after:]
-                after += len(batch)
-                if batch:
-                    yield b"".join(map(encode, batch))
-                elif self.ended or self.let_go:
-                    return
-                else:
-                    await changed.wait()
-        finally:
-            self.readers -= 1
-            self._wake()
 
     async def until_readers(self, count: int) -> None:
         with anyio.fail_after(BOUND):
             while self.readers != count:
                 await self._changed.wait()
+
+
+class FakeReader:
+    """Counted from its first read to its end, or until it is cancelled."""
+
+    def __init__(self, turn: FakeTurn, after: int, encode: Callable[[bytes], bytes]) -> None:
+        self._turn = turn
+        self._after = after
+        self._encode = encode
+        self._joined = False
+
+    async def read(self) -> bytes | None:
+        if not self._joined:
+            self._joined = True
+            self._turn.joined(by=1)
+        try:
+            while not self._turn.lines[self._after :]:
+                if self._turn.ended or self._turn.let_go:
+                    self._turn.joined(by=-1)
+                    return None
+                await self._turn.changed()
+        except asyncio.CancelledError:
+            self._turn.joined(by=-1)
+            raise
+        batch = self._turn.lines[self._after :]
+        self._after += len(batch)
+        return b"".join(map(self._encode, batch))
+
+    async def push(self, write: Callable[[bytes], bool]) -> None:
+        """Nothing is said while it would be listening."""
 
 
 class FakeService(TurnService):
@@ -196,11 +215,9 @@ class FakeService(TurnService):
         await self._answer("get", turn_id)
         return turn_view(self._known(turn_id).id)
 
-    def frames(
-        self, turn_id: str, *, after: int, each: bool, encode: Callable[[bytes], bytes]
-    ) -> AsyncGenerator[bytes, None]:
-        self.calls.append(("frames", (after, each)))
-        return self.turns_by_id[turn_id].frames(after, encode)
+    def reader(self, turn_id: str, *, after: int, each: bool, encode: Callable[[bytes], bytes]) -> FakeReader:
+        self.calls.append(("reader", (after, each)))
+        return FakeReader(self.turns_by_id[turn_id], after, encode)
 
     async def position(self, turn_id: str, *, after: int, principal: str = LOCAL) -> Literal["ended", "open"]:
         await self._answer("position", after)

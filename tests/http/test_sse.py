@@ -100,7 +100,7 @@ async def test_the_larger_cursor_counts(edge: Edge, query: str, headers: tuple[s
     async with raw.stream:
         assert status_of(head) == 200
         await edge.service.turn().until_readers(1)
-        assert edge.service.calls[-2:] == [("position", after), ("frames", (after, False))]
+        assert edge.service.calls[-2:] == [("position", after), ("reader", (after, False))]
 
 
 async def test_each_delta_is_asked_for_by_name(edge: Edge) -> None:
@@ -108,7 +108,7 @@ async def test_each_delta_is_asked_for_by_name(edge: Edge) -> None:
     raw, _ = await follow(edge, "t1", query="?deltas=each")
     async with raw.stream:
         await edge.service.turn().until_readers(1)
-        assert edge.service.calls[-1] == ("frames", (0, True))
+        assert edge.service.calls[-1] == ("reader", (0, True))
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,6 @@ async def test_a_reader_that_takes_nothing_is_dropped() -> None:
         async with raw.stream:
             turn.say(*(BlockDelta(seq=seq, index=0, text="x" * 100_000) for seq in range(1, 201)))
             await turn.until_readers(1)
-            await turn.until_readers(0)
             await edge.quiet()
             assert edge.app.readers.count == 0
 

@@ -86,8 +86,7 @@ class Calls:
         call = self._calls.get(call_id)
         text = clean(text)
         if call is not None and call.state == "running" and text:
-            index = self._result_index(call)
-            self._scribe.say(e.BlockDelta(seq=self._scribe.next_seq(), index=index, text=text))
+            self._scribe.say_delta(self._result_index(call), text)
 
     def finish(self, call_id: str, outcome: Outcome, output: Json, error: CallError | UnsetType) -> bool:
         """False if the call is not running: it was answered already."""

@@ -104,8 +104,7 @@ class Response:
             block.argument_bytes += len(text) if text.isascii() else len(text.encode())
             if block.argument_bytes > self._argument_limit:
                 return
-        scribe = self._scribe
-        scribe.say(e.BlockDelta(seq=scribe.next_seq(), index=block.index, text=text))
+        self._scribe.say_delta(block.index, text)
 
     def close(self, closed: i.BlockClosed) -> SealedCall | None:
         """The sealed call, if the block is one that is ours to run."""

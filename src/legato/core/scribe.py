@@ -46,6 +46,14 @@ class Scribe:
         self.turn.apply(event)
         self.actions.append(event)
 
+    def say_delta(self, index: int, text: str) -> None:
+        """Say a delta of an open block. Nearly every event is one, so this is ``say`` without its layers (P15)."""
+        self.seq = seq = self.seq + 1
+        turn = self.turn
+        turn.open[index].pieces.append(text)
+        turn.last_seq = seq
+        self.actions.append(e.BlockDelta(seq=seq, index=index, text=text))
+
     def note(self, code: str, message: str) -> None:
         self.say(e.Notice(seq=self.next_seq(), code=code, message=clean(message)))
 

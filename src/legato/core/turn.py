@@ -164,7 +164,7 @@ class TurnMachine:
     def _delta(self, delta: i.Delta) -> None:
         if self._phase == "answering":
             self._response.grow(delta)
-            if self._scribe.is_full():
+            if self._scribe.seq >= self._scribe.full_at:
                 self._out_of_events()
 
     def _block_opened(self, opened: i.BlockOpened) -> None:

@@ -7,11 +7,13 @@ application may hang up, which ASGI has no word for: uvicorn answers 500 for an 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import ClassVar
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from legato.core.errors import RequestError
+from legato.http.direct import DIRECT
 from legato.http.errors import failure_of
 from legato.http.hangup import HANG_UP
 
@@ -55,6 +57,15 @@ class Connection(HttpToolsProtocol):
         self._head_open = False
         self._stop_timer()
         super().on_headers_complete()
+        # Its own cycle: of a pipelined request the next one's may be there before this answer has ended.
+        self.scope["extensions"][DIRECT] = {"write": partial(self._write_piece, self.cycle)}
+
+    def _write_piece(self, cycle: RequestResponseCycle, piece: bytes) -> bool:
+        """As uvicorn's ``send`` does between the head and the end of a streamed answer."""
+        if self.flow.write_paused or cycle.disconnected or cycle.response_complete or not cycle.chunked_encoding:
+            return False
+        self.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        return True
 
     def send_400_response(self, msg: str) -> None:
         self._turn_away("bad_request", msg.removesuffix(".").lower())

@@ -310,8 +310,10 @@ class DirectAnswer:
             self._connection.pause()
 
     def _give(self, take: Callable[[bytes], bool]) -> None:
+        pieces, self._pieces = self._pieces, []
+        self._unread = 0
         try:
-            more = not self._pieces or take(self._taken())
+            more = not pieces or take(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         except Exception as error:  # noqa: BLE001 - raised where ``each`` waits, not into the loop that called us
             self._broken, more = error, False
         if not more:

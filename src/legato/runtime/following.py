@@ -6,7 +6,7 @@ A reader never starts anything and holds nothing while it waits. The end is read
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import anyio
 
@@ -26,70 +26,121 @@ class Followers:
 
     def __init__(self, store: Store, live: Callable[[str], LiveLog | None]) -> None:
         self._store = store
-        self._live = live
-        self._closing = asyncio.Event()
+        self.live = live
+        self.closing = False
+        self._closed = asyncio.Event()
 
     def close(self) -> None:
         """Nobody reads further: streams end without ``turn_end``, and readers come back with their cursor.
 
         Whoever waits on a live log sees it at the log's next ``wake``.
         """
-        self._closing.set()
+        self.closing = True
+        self._closed.set()
 
-    async def frames(self, turn_id: str, *, after: int, each: bool, encode: Encode) -> AsyncGenerator[bytes, None]:
-        """What is newer than ``after``, framed, all that is pending in one piece; then live, until ``turn_end``.
+    def reader(self, turn_id: str, *, after: int, each: bool, encode: Encode) -> Reader:
+        return Reader(self, turn_id, after=after, each=each, encode=encode)
 
-        Ends without ``turn_end`` when the server stops, the store is away or the turn was deleted.
-        """
-        cursor = after
-        log: LiveLog | None = None
-        while not self._closing.is_set():
-            # Once found it is kept: when the turn has ended nobody else has it, and its end is in it.
-            log = log or self._live(turn_id)
-            if log is not None and log.holds(cursor):
-                # Between the look and the wait nothing is awaited: what is said meanwhile is said after it.
-                newest = log.last_seq
-                if newest > cursor:
-                    framed = _pending(log, cursor, each=each, encode=encode)
-                    cursor = newest
-                    yield framed
-                elif log.closed:
-                    return
-                else:
-                    await log.changed()
-                continue
-            try:
-                lines = await self._stored(turn_id, cursor)
-                if not lines and log is None and not await self._goes_on_elsewhere(turn_id):
-                    return
-            except StoreError:
-                return
-            if lines:
-                cursor = log_lines.seq_of(lines[-1])
-                yield b"".join(map(encode, _merged(lines, each=each)))
-                if log_lines.type_of(lines[-1]) == b"turn_end":
-                    return
-
-    async def _stored(self, turn_id: str, cursor: int) -> Sequence[bytes]:
+    async def stored(self, turn_id: str, cursor: int) -> Sequence[bytes]:
         segments = await self._store.log(turn_id, after=cursor)
         lines = [line for segment in segments for line in log_lines.split(segment.lines)]
         return log_lines.newer(lines, cursor)
 
-    async def _goes_on_elsewhere(self, turn_id: str) -> bool:
+    async def goes_on_elsewhere(self, turn_id: str) -> bool:
         """False if the turn has ended or is gone; else some time has passed."""
         row = await self._store.turn(turn_id)
         if row is None or row.ended_at is not None:
             return False
         with anyio.move_on_after(ELSEWHERE_SECONDS):
-            await self._closing.wait()
+            await self._closed.wait()
         return True
 
 
-def _pending(log: LiveLog, cursor: int, *, each: bool, encode: Encode) -> bytes:
-    if each or log.last_seq - cursor <= SQUASH_FROM:
-        return log.frames(cursor, encode)
-    return b"".join(map(encode, _merged(log.read(cursor), each=each)))
+class Reader:
+    """One reader of one turn: an integer, and how it wants what comes after it. Made by ``Followers.reader``."""
 
+    def __init__(self, followers: Followers, turn_id: str, *, after: int, each: bool, encode: Encode) -> None:
+        self._followers = followers
+        self._turn_id = turn_id
+        self._cursor = after
+        self._each = each
+        self._encode = encode
+        self._log: LiveLog | None = None
+        self._ended = False
 
-def _merged(lines: Sequence[bytes], *, each: bool) -> Sequence[bytes]:
-    return lines if each or len(lines) <= SQUASH_FROM else log_lines.squash_lines(lines)
+    async def read(self) -> bytes | None:
+        """All that is newer than the cursor, framed, in one piece; waits while there is nothing.
+
+        None at the end: after ``turn_end``, and without it when the server stops, the store is away or the turn was
+        deleted.
+        """
+        while not self._followers.closing and not self._ended:
+            # Once found it is kept: when the turn has ended nobody else has it, and its end is in it.
+            log = self._log = self._log or self._followers.live(self._turn_id)
+            if log is not None and log.holds(self._cursor):
+                # Between the look and the wait nothing is awaited: what is said meanwhile is said after it.
+                if log.last_seq > self._cursor:
+                    return self._pending(log)
+                if log.closed:
+                    return None
+                await log.changed()
+            elif (framed := await self._from_store()) is not None:
+                return framed
+        return None
+
+    async def push(self, write: Callable[[bytes], bool]) -> None:
+        """Give ``write`` what is said at the moment it is said, inside the call that says it.
+
+        Returns at once if the reader has not caught up with a live log; else when there is nothing more to give this
+        way: the log is closed, the server stops, or ``write`` says False, and then has not taken the piece: ``read``
+        gives it again. ``write`` must not wait.
+        """
+        log = self._log
+        if log is None or log.closed or self._followers.closing or log.last_seq > self._cursor:
+            return
+        over = asyncio.get_running_loop().create_future()
+
+        def give() -> None:
+            if over.done():
+                return
+            cursor = self._cursor
+            try:
+                if log.last_seq > cursor and not write(self._pending(log)):
+                    self._cursor = cursor
+                    over.set_result(None)
+                elif log.closed or self._followers.closing:
+                    over.set_result(None)
+            except Exception as error:  # noqa: BLE001 - the reader's own fault, raised where it waits, not in the turn
+                over.set_exception(error)
+
+        log.listen(give)
+        try:
+            await over
+        finally:
+            log.unlisten(give)
+
+    def _pending(self, log: LiveLog) -> bytes:
+        """What the live log has for this reader, which then has read it."""
+        cursor, self._cursor = self._cursor, log.last_seq
+        if self._each or log.last_seq - cursor <= SQUASH_FROM:
+            return log.frames(cursor, self._encode)
+        return self._framed(log.read(cursor))
+
+    async def _from_store(self) -> bytes | None:
+        """None if there is nothing yet; the turn may have ended."""
+        try:
+            lines = await self._followers.stored(self._turn_id, self._cursor)
+            if not lines and self._log is None:
+                self._ended = not await self._followers.goes_on_elsewhere(self._turn_id)
+        except StoreError:
+            self._ended = True
+            return None
+        if not lines:
+            return None
+        self._cursor = log_lines.seq_of(lines[-1])
+        self._ended = log_lines.type_of(lines[-1]) == b"turn_end"
+        return self._framed(lines)
+
+    def _framed(self, lines: Sequence[bytes]) -> bytes:
+        squashed = lines if self._each or len(lines) <= SQUASH_FROM else log_lines.squash_lines(lines)
+        return b"".join(map(self._encode, squashed))

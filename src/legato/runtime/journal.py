@@ -70,7 +70,10 @@ class Tail:
         """The next event as it is said. The hot path: a list, two numbers."""
         self._lines.append(line)
         self._seq = seq
-        self._touch()
+        self._added += 1
+        if not self._dirty:
+            self._dirty = True
+            self._journal.mark(self)
 
     def add_block(self, block: Block) -> None:
         self._blocks.append(block)

@@ -24,22 +24,23 @@ class LiveLog:
     def __init__(self, *, first_seq: int) -> None:
         self.first_seq = first_seq
         """The seq of the oldest line still here."""
+        self.last_seq = first_seq - 1
         self.closed = False
         self._lines: list[bytes] = []
         self._frames: dict[Encode, list[bytes]] = {}
         self._waiting: set[asyncio.Future[None]] = set()
+        self._listeners: list[Callable[[], None]] = []
         self._loop = asyncio.get_running_loop()
-
-    @property
-    def last_seq(self) -> int:
-        return self.first_seq + len(self._lines) - 1
 
     def append(self, line: bytes) -> None:
         """``line`` is the next event. Readers hear of it at ``wake``."""
         self._lines.append(line)
+        self.last_seq += 1
 
     def wake(self) -> None:
         """Readers read on. Called once for everything that one wake-up of the writer brought."""
+        for listener in self._listeners:
+            listener()
         if self._waiting:
             waiting, self._waiting = self._waiting, set()
             for future in waiting:
@@ -50,6 +51,13 @@ class LiveLog:
         """Nothing will come after what is here."""
         self.closed = True
         self.wake()
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call it at every ``wake``, in the writer's own step: it must not wait, raise, or listen anew."""
+        self._listeners.append(listener)
+
+    def unlisten(self, listener: Callable[[], None]) -> None:
+        self._listeners.remove(listener)
 
     async def changed(self) -> None:
         """Wait for the next ``wake``. Nothing falls between a look at the log and this, if nothing is awaited there."""
@@ -71,17 +79,15 @@ class LiveLog:
 
     def frames(self, cursor: int, encode: Encode) -> bytes:
         """What ``read`` gives, framed for a surface and joined; framed once, whoever asks."""
-        start = max(0, cursor - self.first_seq + 1)
         framed = self._frames.get(encode)
         if framed is None:
             framed = self._frames[encode] = []
         lines = self._lines
         if len(framed) < len(lines):
             framed.extend(map(encode, lines[len(framed) :]))
-        pending = len(lines) - start
-        if pending == 1:
+        if self.last_seq - cursor == 1:
             return framed[-1]
-        return b"".join(framed[start:])
+        return b"".join(framed[max(0, cursor - self.first_seq + 1) :])
 
     def trim(self, durable_seq: int) -> None:
         """Let go of stored lines beyond ``KEPT_LINES``; a reader further behind finds them in the store."""

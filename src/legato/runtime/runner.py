@@ -129,18 +129,18 @@ class TurnRunner:
 
     def _perform(self) -> None:
         for action in self.machine.take():
-            if isinstance(action, e.BaseEvent):
+            if isinstance(action, e.BlockDelta):  # first, since nearly every action is one
+                line = e.encode(action)
+                self.live.append(line)
+                self._tail.add_line(line, action.seq)
+            elif isinstance(action, e.BaseEvent):
                 self._record(action)
             else:
                 self._do(action)
         self.live.wake()
 
     def _record(self, event: e.Event) -> None:
-        if isinstance(event, e.BlockDelta):
-            line = e.encode(event)
-            self.live.append(line)
-            self._tail.add_line(line, event.seq)
-            return
+        """Say an event that is no delta, and note what it brings beside the log."""
         line = e.encode(event)
         self._tail.add_line(line, event.seq)
         self.timeline.see(event, self.machine.turn, held=self._has_effects)

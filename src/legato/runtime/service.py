@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from types import TracebackType
 from typing import Literal, Self
@@ -48,7 +48,7 @@ from legato.runtime.admission import Admission, AdmissionLimits, Admissions
 from legato.runtime.asking import as_of_round, ask, read_results, with_readings
 from legato.runtime.chats import Chats, chat_view
 from legato.runtime.clock import SystemClock
-from legato.runtime.following import Followers
+from legato.runtime.following import Followers, Reader
 from legato.runtime.journal import Journal, JournalSettings
 from legato.runtime.live import Encode, LiveLog
 from legato.runtime.offers import model_page, tool_page
@@ -185,17 +185,16 @@ class TurnService:
         view = await looking.view(self._store, turn_id, runner)
         return Cancelled(**{name: getattr(view, name) for name in TurnView.__struct_fields__}, stored=stored), ended
 
-    def frames(self, turn_id: str, *, after: int, each: bool, encode: Encode) -> AsyncGenerator[bytes, None]:
-        """For surfaces: see ``Followers.frames``. Close it with ``aclosing``."""
-        return self._followers.frames(turn_id, after=after, each=each, encode=encode)
+    def reader(self, turn_id: str, *, after: int, each: bool, encode: Encode) -> Reader:
+        """For surfaces, which frame each event line by ``encode``: always the same function, since readers share."""
+        return self._followers.reader(turn_id, after=after, each=each, encode=encode)
 
     async def follow(self, turn_id: str, *, after: int = 0) -> AsyncIterator[e.Event]:
         """Every event of the turn with seq > ``after``, live; ends after ``turn_end``, or without it at the drain."""
-        frames = self._followers.frames(turn_id, after=after, each=True, encode=_as_line)
-        async with aclosing(frames):
-            async for lines in frames:
-                for line in log_lines.split(lines):
-                    yield e.decode(line)
+        reader = self.reader(turn_id, after=after, each=True, encode=_as_line)
+        while (lines := await reader.read()) is not None:
+            for line in log_lines.split(lines):
+                yield e.decode(line)
 
     async def position(self, turn_id: str, *, after: int, principal: str = LOCAL) -> Literal["ended", "open"]:
         """``ended``: the turn has, and nothing comes after ``after``."""
