@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from tests.docs.pages import code, fences, rows
+from tests.docs.pages import ROOT, code, fences, rows, text_of
 from tests.docs.shell import Shell, answer, desk, server, vendor_environ
 
 from legato.core import events as e
@@ -168,7 +168,7 @@ def test_every_field_of_a_post_is_in_the_table_and_no_other() -> None:
 
 def test_the_bounds_on_the_page_are_those_of_the_server() -> None:
     settings = HttpSettings()
-    text = " ".join(Path(__file__).parent.parent.parent.joinpath(PAGE).read_text().split())
+    text = " ".join(text_of(PAGE).split())
     for said in (
         f"a body of {settings.body_bytes // 2**20} MiB, whole within {settings.body_seconds:g} s",
         f"never paused for {settings.body_idle_seconds:g} s",
@@ -240,7 +240,23 @@ def test_the_fold_on_the_page_cuts_what_a_dead_server_had_not_stored(apply: Appl
         turn = folded(apply, [*whole[:-1], *after])
         want = core.fold([*before, *closing])
         real = json.loads(msgspec.json.encode(want.blocks))
-        assert [{name: block.get(name) for name in KEPT} for block in turn["blocks"].values()] == [
-            {name: block.get(name) for name in KEPT} for block in real
-        ], stored
+        assert [shown(block) for block in turn["blocks"].values()] == [shown(block) for block in real], stored
         assert (turn["status"], turn["last_seq"]) == (want.status, want.last_seq)
+
+
+VECTORS = sorted((ROOT / "tests" / "vectors").glob("*.json"))
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda path: path.stem)
+def test_the_fold_on_the_page_keeps_to_the_vectors_of_every_language(apply: Apply, vector: Path) -> None:
+    said = json.loads(vector.read_text(encoding="utf-8"))
+    for events in (said["events"], said["squashed"]):
+        turn = folded(apply, events)
+        assert [shown(block) for _, block in sorted(turn["blocks"].items())] == [
+            shown(block) for block in said["turn"]["blocks"]
+        ]
+        assert turn["last_seq"] == said["turn"]["last_seq"]
+
+
+def shown(block: Json) -> Json:
+    return {name: block.get(name) for name in KEPT}
