@@ -169,6 +169,7 @@ def _service_settings(config: Config) -> ServiceSettings:
     return ServiceSettings(
         system=config.chat.system or SYSTEM,
         running_turns=limits.running_turns,
+        unsaved_bytes=limits.unsaved_bytes,
         turn=TurnLimits(
             calls_per_round=limits.calls_per_round,
             parallel_calls=limits.parallel_calls,

@@ -344,6 +344,8 @@ class _Host:
         self._out.prompt(None)
         if self._turn_id is not None:
             self._say(f"the turn goes on: legato tail {self._turn_id}")
+        elif self._answer is not None:
+            self._say(f"left before the server said that it had the message: legato ls {self._talk.chat_id}")
         return code
 
     def _say(self, sentence: str, kind: str = "note") -> None:

@@ -154,17 +154,13 @@ class LimitsConfig(Section):
     rounds: Count = 50
     """Requests to the model in a turn. The last one is asked to answer without tools."""
     seconds: Seconds = 1800
-    """Time of a turn, without the time it waits for people and clients."""
-    wait_timeout: Seconds = 604_800
-    """How long a turn waits for people and clients: a week, so that a holiday does not lose it."""
+    """Time of a turn."""
     blocks: Count = 2_000
     """Blocks of a turn. Fifty rounds of a text, a thought and a dozen calls with their results are 1,300."""
     calls_per_round: Count = 64
     """Calls of one response; those past it are answered with an error, in the model's order."""
     parallel_calls: Count = 16
     """Calls that run at once in a turn; the others wait their turn, which is not counted as tool time."""
-    process_calls: Count = 128
-    """Calls that run at once in the whole server: each may hold a worker thread."""
     argument_bytes: Count = 1_048_576
     """Arguments of one call: a file to be written fits, a model that never stops does not."""
     tool_output_bytes: Count = 16_777_216
@@ -174,7 +170,7 @@ class LimitsConfig(Section):
     readers: Count = 5_000
     """Open event streams. A reader is one integer here and a file descriptor to the system."""
     unsaved_bytes: Count = 67_108_864
-    """Events said and not yet stored, of all turns together. Past it no delta is taken and new turns get 503."""
+    """Events said and not stored since the store does not keep up, of all turns. Past it new turns get 503."""
 
 
 class StorageConfig(Section):
@@ -190,8 +186,6 @@ class StorageConfig(Section):
 class FormattersConfig(Section):
     modules: tuple[Name, ...] = ()
     """Python files or dotted modules; every ``@formatter`` in them is registered."""
-    default_bytes: Count = 65_536
-    """What the default formatter lets the model read of a result, head and tail: about 16,000 tokens."""
 
 
 class ChatConfig(Section):

@@ -80,6 +80,7 @@ CODES: Final[dict[str, Code]] = {
         Code("persistence_failed", 503, "The store refused what had to be stored"),
         Code("readers_full", 503, "The server has as many open event streams as it may have"),
         Code("stale_epoch", 503, "The turn went to another process meanwhile"),
+        Code("store_behind", 503, "More is said than the store takes, and too much of it waits"),
         Code("store_unavailable", 503, "The store did not answer, or not in time"),
         Code("too_many_turns", 503, "As many turns are running as may run"),
         Code("turn_ending", 503, "The turn was cancelled and is still ending"),

@@ -46,6 +46,7 @@ START_CODES: Final = (
     "unknown_tool",
     "url_not_supported",
     "readers_full",
+    "store_behind",
     "too_many_turns",
 )
 """Errors of a start beside those any request may have."""

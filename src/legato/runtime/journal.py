@@ -112,6 +112,9 @@ class Tail:
 
     # For the journal
 
+    def unsaved_bytes(self) -> int:
+        return sum(map(len, self._lines))
+
     def take(self) -> TurnWrite:
         """All that is new, as one write; what is added from now on belongs to the next."""
         segment = None
@@ -174,6 +177,8 @@ class Journal:
         self._store = store
         self._settings = settings
         self._dirty: list[Tail] = []
+        self._in_flight: list[TurnWrite] = []
+        self._late = False
         self._work = asyncio.Event()
         self._urgent = asyncio.Event()
         self._closing = False
@@ -187,6 +192,13 @@ class Journal:
         if not self._dirty:
             self._work.set()
         self._dirty.append(tail)
+
+    def unsaved_bytes(self) -> int:
+        """Of lines said and not stored, counted only while the store does not keep up; else 0."""
+        if not self._late:
+            return 0
+        waiting = sum(tail.unsaved_bytes() for tail in self._dirty)
+        return waiting + sum(len(write.segment.lines) for write in self._in_flight if write.segment is not None)
 
     def hurry(self) -> None:
         """Somebody waits: store now."""
@@ -221,12 +233,14 @@ class Journal:
         began = asyncio.get_running_loop().time()
         tries = 0
         while group:
+            self._in_flight = [write for _, write in group.values()]
             try:
                 with anyio.fail_after(self._settings.persist_timeout):
-                    await self._store.write([write for _, write in group.values()])
+                    await self._store.write(self._in_flight)
             except (StaleEpoch, RowRefused) as refusal:
                 self._drop(group, refusal)
             except (StoreError, TimeoutError) as error:
+                self._late = True
                 count("journal_write_retries_total")
                 if asyncio.get_running_loop().time() - began > self._settings.retry_window:
                     self._give_up(group, error)
@@ -235,6 +249,8 @@ class Journal:
                 await anyio.sleep(BACKOFF[min(tries, len(BACKOFF) - 1)])
                 tries += 1
             else:
+                self._late = False
+                self._in_flight = []
                 for tail, write in group.values():
                     tail.confirm(write)
                 return

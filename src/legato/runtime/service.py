@@ -74,6 +74,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     system: str = ""
     running_turns: int = 1_000
+    unsaved_bytes: int = 67_108_864
     turn: TurnLimits = TurnLimits()
     admission: AdmissionLimits = AdmissionLimits()
     journal: JournalSettings = JournalSettings()
@@ -361,6 +362,10 @@ class TurnService:
         if len(self._running) >= limit:
             message = f"{len(self._running)} turns are running, limit is {limit}"
             raise Overloaded(message, code="too_many_turns", retry_after=1, limit=limit, actual=len(self._running))
+        unsaved, limit = self._journal.unsaved_bytes(), self._settings.unsaved_bytes
+        if unsaved > limit:
+            message = f"{unsaved} bytes wait for the store, limit is {limit}"
+            raise Overloaded(message, code="store_behind", retry_after=5, limit=limit, actual=unsaved)
 
     async def _own_turn(self, turn_id: str, principal: str) -> TurnRow:
         row = await self._store.turn(turn_id)
