@@ -216,6 +216,14 @@ def test_a_providers_own_call_is_paired_with_its_result_even_over_a_pause_and_is
     assert play.end() == "complete, end"
 
 
+def test_a_providers_result_without_an_id_is_no_answer_to_a_call_of_ours() -> None:
+    play = Play()
+    play.say(call(0), provider_result(1, ""), ended())
+    ids = {getattr(block, "call_id", None) for block in play.turn.blocks}
+    assert len(ids) == 2
+    assert play.outcome(0) is None
+
+
 # Cancel
 
 

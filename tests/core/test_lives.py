@@ -312,11 +312,14 @@ _CALM = st.builds(TurnLimits, calls_per_round=_UPTO, parallel_calls=_UPTO, round
 
 
 def without_chance(said: tuple[i.ProviderInput, ...]) -> tuple[i.ProviderInput, ...]:
-    """A call that is poisoned, or left behind by a pause, ends as far as it has come: there time may decide."""
+    """Time may decide what becomes of a call that is poisoned, of those left behind by a pause or a refusal, and of an
+    eager one whose intent is not stored yet when its response dies."""
     calm: list[i.ProviderInput] = []
     for each in said:
-        if isinstance(each, i.ResponseEnded) and each.stop_reason == "pause":
+        if isinstance(each, i.ResponseEnded) and each.stop_reason in {"pause", "refusal"}:
             calm.append(i.ResponseEnded(stop_reason="end", provider_reason=None))
+        elif isinstance(each, i.BlockOpened) and each.tool_name in {"eager_put", "eager_post_b"}:
+            calm.append(i.BlockOpened(key=each.key, block_type="tool_use", tool_name="look", input=each.input))
         elif not isinstance(each, i.CallPoisoned):
             calm.append(each)
     return tuple(calm)
