@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from tests.docs.pages import ROOT, code, fences, rows, text_of
+from tests.docs.pages import ROOT, all_pages, code, fences, prose, rows, text_of
 from tests.docs.shell import Shell, answer, desk, server, vendor_environ
 
 from legato.core import events as e
@@ -21,7 +21,17 @@ from legato.core import fold as core
 from legato.core.closing import close_interrupted
 from legato.core.posts import PostTurn
 from legato.core.records import TurnRow
+from legato.http import limits
 from legato.http.app import HttpSettings
+from legato.http.connection import Connection
+from legato.http.errors import CODES
+from legato.http.native import PAGE as PAGE_TURNS
+from legato.runtime.admission import METADATA_BYTES
+from legato.runtime.following import SQUASH_FROM
+from legato.runtime.journal import JournalSettings
+from legato.runtime.posted import TITLE_CHARACTERS
+from legato.runtime.service import CANCEL_STORE_SECONDS
+from legato.runtime.toolbox import GRACE
 from legato.testing.upstream import Upstream
 
 PAGE = "docs/http.md"
@@ -172,11 +182,27 @@ def test_the_bounds_on_the_page_are_those_of_the_server() -> None:
     for said in (
         f"a body of {settings.body_bytes // 2**20} MiB, whole within {settings.body_seconds:g} s",
         f"never paused for {settings.body_idle_seconds:g} s",
+        f"a head of {Connection.head_bytes:,} bytes within {Connection.head_seconds:g} s",
+        f"a path of {limits.PATH_BYTES:,} bytes, a query of {limits.QUERY_BYTES:,}",
         f"JSON nested {settings.json_depth} deep",
         f"a comment comes after {settings.beat_seconds:g} s of silence",
         f"takes no byte for {settings.stall_seconds:g} s",
+        f"up to {METADATA_BYTES:,} bytes",
+        f"({TITLE_CHARACTERS} characters)",
+        f"more than {SQUASH_FROM} events behind",
+        f"answered within {GRACE:g} s",
+        f"waits for the row at most {CANCEL_STORE_SECONDS:g} s",
+        f"Up to {JournalSettings().flush_interval * 1000:g} ms of an open block",
+        f"`seq` begins at {e.EPOCH_SIZE + 1:,}",
+        f"`limit` is {PAGE_TURNS}, at most 200",
     ):
         assert said in text
+
+
+@pytest.mark.parametrize("page", all_pages())
+def test_every_status_beside_an_error_code_is_its_own(page: str) -> None:
+    for status, named in re.findall(r"\b([45]\d\d) `([a-z_]+)`", prose(page)):
+        assert CODES[named].status == int(status), named
 
 
 # The fold
