@@ -37,7 +37,20 @@ from legato.testing.upstream import Upstream
 PAGE = "docs/http.md"
 
 Json = Any
-KEPT = ("index", "round", "type", "state", "text", "call_id", "tool_name", "input", "outcome", "output", "error")
+KEPT = (
+    "index",
+    "round",
+    "type",
+    "state",
+    "text",
+    "call_id",
+    "tool_name",
+    "input",
+    "outcome",
+    "output",
+    "error",
+    "signature",
+)
 """Of a block, all that a cut leaves as it was: its length and hash are those of the shorter text."""
 
 Apply = Callable[[dict[str, Json], Json], None]
