@@ -125,20 +125,21 @@ class _Reading:
         if not batch:
             return True
         last = batch[-1]
-        if isinstance(last, ResponseEnded):
+        if isinstance(last, Delta):  # first, since nearly every batch ends in one
+            pass
+        elif isinstance(last, ResponseEnded):
             self.ended_well = self._done = True
         elif isinstance(last, ResponseFailed):
             batch[-1] = self._stamped(last)
             self._done = True
-        if self.watch is not None:
-            self.watch.hear(batch)
         self._sink(batch)
         return not self._done
 
     def _take(self, data: bytes) -> bool:
+        batch = self._decoder.feed(data)
         if self.watch is not None:
-            self.watch.bytes_came()
-        return self.hand_on(self._decoder.feed(data))
+            self.watch.hear(batch)
+        return self.hand_on(batch)
 
     def _lost(self, error: ConnectionLost) -> None:
         if self.watch is not None and self.watch.overdue is not None:
@@ -178,10 +179,9 @@ class _Watch:
         self._timer = self._loop.call_at(self._deadline, self._look)
         self.overdue: str | None = None
 
-    def bytes_came(self) -> None:
-        self._last_byte = self._loop.time()
-
     def hear(self, batch: Sequence[ProviderInput]) -> None:
+        """Bytes came, and this is what they mean."""
+        self._last_byte = self._loop.time()
         for said in batch:
             if type(said) is not Delta or not said.text.isspace():
                 self._deadline = self._last_byte + self._limits.idle

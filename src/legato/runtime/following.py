@@ -105,7 +105,15 @@ class Reader:
                 return
             cursor = self._cursor
             try:
-                if log.last_seq > cursor and not write(self._pending(log)):
+                newest = log.last_seq
+                if newest == cursor + 1:
+                    piece = log.newest(self._encode)
+                    self._cursor = newest
+                elif newest > cursor:
+                    piece = self._pending(log)
+                else:
+                    piece = b""
+                if piece and not write(piece):
                     self._cursor = cursor
                     over.set_result(None)
                 elif log.closed or self._followers.closing:

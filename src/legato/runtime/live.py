@@ -77,6 +77,14 @@ class LiveLog:
         """The lines after ``cursor``, which this log ``holds``."""
         return self._lines[max(0, cursor - self.first_seq + 1) :]
 
+    def newest(self, encode: Encode) -> bytes:
+        """The last line, framed: what a reader that misses one event is given (P15)."""
+        framed = self._frames.get(encode)
+        if framed is not None and len(framed) == len(self._lines) - 1:
+            framed.append(encode(self._lines[-1]))
+            return framed[-1]
+        return self.frames(self.last_seq - 1, encode)
+
     def frames(self, cursor: int, encode: Encode) -> bytes:
         """What ``read`` gives, framed for a surface and joined; framed once, whoever asks."""
         framed = self._frames.get(encode)
