@@ -105,8 +105,16 @@ def _until_ready(process: subprocess.Popen[bytes], port: int, ready: str, log: P
 
 
 @contextmanager
-def legato(*, upstream: str, tools: str = "", core: set[int] | None = None, db: Path | None = None) -> Iterator[Child]:
-    """`legato serve` with both wires going to ``upstream`` (a URL without ``/v1``), storing in one SQLite file."""
+def legato(
+    *,
+    upstream: str,
+    tools: str = "",
+    core: set[int] | None = None,
+    db: Path | None = None,
+    client: str = "aiohttp",
+) -> Iterator[Child]:
+    """`legato serve` with both wires going to ``upstream`` (a URL without ``/v1``) by one of the two HTTP clients,
+    storing in one SQLite file."""
     with tempfile.TemporaryDirectory(prefix="legato-bench-", ignore_cleanup_errors=True) as folder:
         cwd = Path(folder)
         (cwd / "tools.py").write_text(tools)
@@ -117,6 +125,8 @@ def legato(*, upstream: str, tools: str = "", core: set[int] | None = None, db: 
             "OPENAI_API_KEY": "bench",
             "OPENAI_BASE_URL": f"{upstream}/v1",
             "LEGATO_PROVIDERS__OPENAI__SEAL": "object",
+            "LEGATO_PROVIDERS__ANTHROPIC__CLIENT": client,
+            "LEGATO_PROVIDERS__OPENAI__CLIENT": client,
             "LEGATO_LIMITS__RUNNING_TURNS": "5000",
         }
         command = [*SERVE, *(["tools.py"] if tools else [])]

@@ -209,8 +209,9 @@ async def measure(plan: Plan) -> list[Outcome]:
         async with upstream(plan.upstream_port) as port:
             straight = await first_tokens(port, of_vendor(plan.wire)(FIRST), times=plan.first_times)
             outcomes = [Outcome("upstream, straight", straight)]
-            with legato(upstream=f"http://127.0.0.1:{port}", core=ours) as child:
-                outcomes.append(await _each_load(Measured("legato", child, of_legato(plan.wire)), plan))
+            for client, who in (("direct", "legato"), ("aiohttp", "legato (aiohttp)")):
+                with legato(upstream=f"http://127.0.0.1:{port}", core=ours, client=client) as child:
+                    outcomes.append(await _each_load(Measured(who, child, of_legato(plan.wire)), plan))
             if plan.bare:
                 with passthrough(port, ours) as child:
                     outcomes.append(await _each_load(Measured("pass-through", child, of_vendor(plan.wire)), plan))
