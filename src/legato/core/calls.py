@@ -16,6 +16,7 @@ from legato.core import events as e
 from legato.core.blocks import CallError, Json, Outcome
 from legato.core.records import Intent
 from legato.core.response import Response, SealedCall
+from legato.core.results import close_result, open_result
 from legato.core.schedule import TURN_LANE, Call, ToolRule, startable
 from legato.core.scribe import Scribe
 from legato.core.text import clean
@@ -140,22 +141,8 @@ class Calls:
         self, call: Call, outcome: Outcome, *, output: Json = None, error: CallError | UnsetType = UNSET
     ) -> None:
         """The call's one result."""
-        scribe = self._scribe
-        index = self._result_index(call)
-        length, sha256 = scribe.measured(index)
         call.state = "done"
-        scribe.say(
-            e.BlockStop(
-                seq=scribe.next_seq(),
-                index=index,
-                state="complete",
-                length=length,
-                sha256=sha256,
-                outcome=outcome,
-                output=output,
-                error=error,
-            )
-        )
+        close_result(self._scribe, self._result_index(call), outcome, output=output, error=error)
 
     def _refusal(self, call: Call, rule: ToolRule | None, sealed: SealedCall, *, last_round: bool) -> CallError | None:
         """Why the call will never run."""
@@ -215,16 +202,7 @@ class Calls:
     def _result_index(self, call: Call) -> int:
         """The index of the call's result, which opens with its first text or at its end."""
         if call.result_index is None:
-            call.result_index = self._scribe.take_index()
-            self._scribe.say(
-                e.BlockStart(
-                    seq=self._scribe.next_seq(),
-                    index=call.result_index,
-                    round=call.round,
-                    block_type="tool_result",
-                    call_id=call.call_id,
-                    tool_name=call.tool_name,
-                    origin="server",
-                )
+            call.result_index = open_result(
+                self._scribe, call_id=call.call_id, tool_name=call.tool_name, round=call.round, origin="server"
             )
         return call.result_index

@@ -14,6 +14,7 @@ from legato.core import events as e
 from legato.core.blocks import CallError, Outcome, ToolResultBlock, ToolUseBlock
 from legato.core.fold import fold, standing
 from legato.core.records import TurnRow
+from legato.core.results import close_result, open_result, stop_partial
 from legato.core.scribe import Scribe
 from legato.core.usage import total
 
@@ -58,8 +59,7 @@ def close_interrupted(row: TurnRow, stored: Sequence[e.Event], *, epoch: int) ->
 def _stop_open_blocks(scribe: Scribe) -> None:
     for index, block in sorted(scribe.turn.open.items()):
         if block.start.block_type != "tool_result" or block.start.origin == "provider":
-            length, sha256 = scribe.measured(index)
-            scribe.say(e.BlockStop(seq=scribe.next_seq(), index=index, state="partial", length=length, sha256=sha256))
+            stop_partial(scribe, index)
 
 
 def _answer_calls(scribe: Scribe, started: set[str]) -> None:
@@ -77,36 +77,13 @@ def _answer_calls(scribe: Scribe, started: set[str]) -> None:
             error = CallError("interrupted", "interrupted; it may have taken effect; check before repeating")
         else:
             outcome, error = "cancelled", CallError("not_executed", f"not executed: {INTERRUPTED}")
-        _answer(scribe, call, result.index if result is not None else None, outcome, error)
-
-
-def _answer(scribe: Scribe, call: ToolUseBlock, index: int | None, outcome: Outcome, error: CallError) -> None:
-    if index is None:
-        index = scribe.take_index()
-        scribe.say(
-            e.BlockStart(
-                seq=scribe.next_seq(),
-                index=index,
-                round=call.round,
-                block_type="tool_result",
-                call_id=call.call_id,
-                tool_name=call.tool_name,
-                origin=call.origin,
+        if result is not None:
+            index = result.index
+        else:
+            index = open_result(
+                scribe, call_id=call.call_id, tool_name=call.tool_name, round=call.round, origin=call.origin
             )
-        )
-    length, sha256 = scribe.measured(index)
-    scribe.say(
-        e.BlockStop(
-            seq=scribe.next_seq(),
-            index=index,
-            state="complete",
-            length=length,
-            sha256=sha256,
-            outcome=outcome,
-            output=None,
-            error=error,
-        )
-    )
+        close_result(scribe, index, outcome, error=error)
 
 
 def _stop_rounds(scribe: Scribe) -> None:

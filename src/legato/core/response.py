@@ -12,6 +12,7 @@ from legato.core import arguments
 from legato.core import events as e
 from legato.core import inputs as i
 from legato.core.blocks import CallError, Json, Outcome
+from legato.core.results import stop_partial
 from legato.core.scribe import Scribe
 from legato.core.text import clean
 from legato.core.usage import UNKNOWN, Usage
@@ -122,12 +123,8 @@ class Response:
             self._stop_partial(block)
 
     def _stop_partial(self, block: _Block) -> None:
-        scribe = self._scribe
-        if block.index in scribe.turn.open:
-            length, sha256 = scribe.measured(block.index)
-            scribe.say(
-                e.BlockStop(seq=scribe.next_seq(), index=block.index, state="partial", length=length, sha256=sha256)
-            )
+        if block.index in self._scribe.turn.open:
+            stop_partial(self._scribe, block.index)
 
     def _close_other(self, block: _Block, closed: i.BlockClosed) -> None:
         outcome: Outcome | UnsetType = UNSET
