@@ -17,6 +17,7 @@ from legato.core.records import (
     Busy,
     Chat,
     Datum,
+    Intent,
     LogSegment,
     NewTurns,
     Reading,
@@ -122,6 +123,9 @@ class Tool(Protocol):
     def check(self, input: dict[str, Json]) -> str | None:
         """What is wrong with the arguments, in words for the model; None if nothing is."""
 
+    def asks_approval(self, input: dict[str, Json]) -> bool:
+        """Whether this call needs a person's yes. ``needs_approval``: some call may."""
+
     def lane(self, input: dict[str, Json]) -> str | None:
         """The lane of this call; None for a ``read`` without one, and for the turn's own lane."""
 
@@ -174,6 +178,9 @@ class Store(Protocol):
         """Segments with events of seq > ``after``, in order, whole: the first may begin before."""
 
     async def spans(self, turn_id: str) -> Sequence[Span]: ...
+
+    async def intents(self, turn_id: str) -> Sequence[Intent]:
+        """Those stored of its calls: a call with one may have started, a call with effects without one has not."""
 
     async def datum(self, turn_id: str, index: int) -> Datum | None: ...
 

@@ -345,6 +345,7 @@ async def test_everything_of_a_write_comes_back_equal(store: Store, make: Make) 
     assert [type(block) for block in stored.blocks] == [type(block) for block in BLOCKS]
     assert stored.rounds == (ROUND, second)
     assert stored.readings == {"c1": READING}
+    assert list(await store.intents(turn_id)) == [INTENT]
     assert stored.row.last_seq == 9
     assert await store.spans(turn_id) == SPANS
 

@@ -216,6 +216,11 @@ class MemoryStore:
         kept = self._turns.get(turn_id)
         return () if kept is None else kept.spans[1]
 
+    async def intents(self, turn_id: str) -> Sequence[Intent]:
+        await self._wait()
+        kept = self._turns.get(turn_id)
+        return () if kept is None else sorted(kept.intents.values(), key=lambda intent: (intent.round, intent.index))
+
     async def datum(self, turn_id: str, index: int) -> Datum | None:
         await self._wait()
         kept = self._turns.get(turn_id)

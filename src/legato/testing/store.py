@@ -24,6 +24,7 @@ from legato.core.records import (
     Busy,
     Chat,
     Datum,
+    Intent,
     LogSegment,
     NewTurns,
     Span,
@@ -143,6 +144,9 @@ class FaultyStore:
 
     async def spans(self, turn_id: str) -> Sequence[Span]:
         return await self._meet("spans", lambda: self._store.spans(turn_id))
+
+    async def intents(self, turn_id: str) -> Sequence[Intent]:
+        return await self._meet("intents", lambda: self._store.intents(turn_id))
 
     async def datum(self, turn_id: str, index: int) -> Datum | None:
         return await self._meet("datum", lambda: self._store.datum(turn_id, index))

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from legato.core.blocks import Block
-from legato.core.records import Chat, Datum, LogSegment, Reading, RoundRecord, Span, StoredTurn, TurnRow
+from legato.core.records import Chat, Datum, Intent, LogSegment, Reading, RoundRecord, Span, StoredTurn, TurnRow
 from legato.stores import cursors
 from legato.stores.sqlite import rows
 from legato.stores.sqlite.packing import unpacked
@@ -69,6 +69,14 @@ def log(connection: sqlite3.Connection, turn_id: str, after: int) -> Sequence[Lo
 def spans(connection: sqlite3.Connection, turn_id: str) -> Sequence[Span]:
     found = connection.execute("SELECT spans FROM timeline WHERE turn_id = ?", (turn_id,)).fetchone()
     return () if found is None else rows.spans_of(found[0])
+
+
+def intents(connection: sqlite3.Connection, turn_id: str) -> Sequence[Intent]:
+    found = connection.execute(
+        f"SELECT {rows.INTENT} FROM call WHERE turn_id = ? AND idempotency_key IS NOT NULL ORDER BY round, idx",
+        (turn_id,),
+    ).fetchall()
+    return [rows.intent_of(one) for one in found]
 
 
 def datum(connection: sqlite3.Connection, turn_id: str, index: int) -> Datum | None:

@@ -214,6 +214,18 @@ def intent_row(turn_id: str, intent: Intent) -> Row:
     )
 
 
+def intent_of(found: Found) -> Intent:
+    return Intent(
+        call_id=found[1],
+        round=found[2],
+        index=found[3],
+        tool_name=found[4],
+        input=_decode_object(found[5]),
+        input_sha256=found[6],
+        idempotency_key=found[7],
+    )
+
+
 def reading_row(turn_id: str, reading: Reading) -> Row:
     return turn_id, reading.call_id, reading.text, reading.formatter, reading.version
 

@@ -12,6 +12,7 @@ from legato.core.records import (
     Busy,
     Chat,
     Datum,
+    Intent,
     LogSegment,
     NewTurns,
     Span,
@@ -72,6 +73,9 @@ class SqliteStore:
 
     async def spans(self, turn_id: str) -> Sequence[Span]:
         return await self._readers.run(lambda connection: queries.spans(connection, turn_id))
+
+    async def intents(self, turn_id: str) -> Sequence[Intent]:
+        return await self._readers.run(lambda connection: queries.intents(connection, turn_id))
 
     async def datum(self, turn_id: str, index: int) -> Datum | None:
         return await self._readers.run(lambda connection: queries.datum(connection, turn_id, index))
