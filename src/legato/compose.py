@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from legato.config import Config, load
+from legato.config import Config, load, locate
 from legato.config.model import SCRIPT_MODEL, ProviderConfig
 from legato.core.turn import TurnLimits
 from legato.http.app import App, HttpSettings, build_app
@@ -74,8 +74,8 @@ async def open_library(
 ) -> AsyncIterator[TurnService]:
     """``legato.open``: environment and ``legato.toml`` count as they do for the server."""
     flags = {"server.db": str(db)} | ({} if model is None else {"server.model": model})
-    folder = Path.cwd() / "legato.toml"
-    config = load(flags=flags, environ=os.environ, file=folder if folder.is_file() else None)
+    file = locate(None, environ=os.environ, folder=Path.cwd())
+    config = load(flags=flags, environ=os.environ, file=file)
     async with open_service(config, tools=tools) as service:
         yield service
 

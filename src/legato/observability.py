@@ -77,7 +77,7 @@ class Counters:
         return first
 
     def causes(self) -> list[Cause]:
-        """All that degraded since the start, in the order of its first time: ``legato doctor`` lists it."""
+        """All that degraded since the start, in the order of its first time."""
         with self._lock:
             return [Cause(key, self._messages[key], times) for key, times in self._times.items()]
 

@@ -2,7 +2,7 @@
 
 The first SIGTERM or Ctrl-C drains: readiness goes off and no turn is accepted, every reader is let go with its cursor,
 running turns may end, and answers and cancels are still taken meanwhile; then the listeners close. A second signal
-stops at once: a turn that is cut goes on with the next owner.
+stops at once: a turn that is cut is ended as interrupted at the next start.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ TOOLS: dict[str, ToolRule] = {
     "post_picky": ToolRule(effect="write", check=_picky),
     "eager_put": ToolRule(effect="idempotent", eager=True),
     "eager_post_b": ToolRule(effect="write", eager=True, lane=lambda _: "b"),
-    "ask_first": ToolRule(effect="write", needs_approval=True),
+    "ask_first": ToolRule(effect="write", asks_approval=lambda _: True),
 }
 UNKNOWN_TOOL = "nobody"
 

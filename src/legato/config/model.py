@@ -164,7 +164,7 @@ class LimitsConfig(Section):
     argument_bytes: Count = 1_048_576
     """Arguments of one call: a file to be written fits, a model that never stops does not."""
     tool_output_bytes: Count = 16_777_216
-    """Output of one call that is stored; what is past it is cut off, and said to be."""
+    """JSON of one result that is stored; past it the call is an error that says so, never a piece of the result."""
     running_turns: Count = 1_000
     """Turns that run at once. One core carries 650 of 50 deltas a second (P14); most are slower."""
     readers: Count = 5_000
@@ -190,7 +190,7 @@ class FormattersConfig(Section):
 
 class ChatConfig(Section):
     system: str = ""
-    """System prompt of chats that have none of their own."""
+    """What every model is told first, in front of a chat's own words; empty means the words built in."""
 
 
 class Row(NamedTuple):

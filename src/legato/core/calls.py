@@ -159,7 +159,7 @@ class Calls:
         wrong = rule.check(sealed.input or {})
         if wrong is not None:
             return CallError("invalid_arguments", wrong)
-        if rule.needs_approval:
+        if rule.asks_approval(sealed.input or {}):
             message = "denied: this tool needs a person's approval, which nobody can give here"
             return CallError("approval_unavailable", message)
         return None

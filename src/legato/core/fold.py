@@ -1,6 +1,6 @@
 """The one meaning of events: ``fold(events)`` is the turn.
 
-The server, the command line and the tests use this fold; the page has the same in TypeScript, and
+The server, the command line and the tests use this fold; a reader in another language writes its own, and
 tests/vectors/ holds both to it. Whatever way a reader came by the events (as they were said, merged, cut and resumed,
 read back from a store), the fold is the same.
 """

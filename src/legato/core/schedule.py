@@ -28,12 +28,16 @@ def _accept(_: dict[str, Json]) -> str | None:
     return None
 
 
+def _never(_: dict[str, Json]) -> bool:
+    return False
+
+
 class ToolRule(msgspec.Struct, frozen=True, kw_only=True):
     """What the machine must know of a tool. The functions are pure: of the same arguments they always say the same."""
 
     effect: Literal["read", "idempotent", "write"] = "write"
     eager: bool = False
-    needs_approval: bool = False
+    asks_approval: Callable[[dict[str, Json]], bool] = _never
     check: Callable[[dict[str, Json]], str | None] = _accept
     lane: Callable[[dict[str, Json]], str | None] = _no_lane
 

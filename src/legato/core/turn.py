@@ -44,7 +44,7 @@ class TurnLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of one turn (P12). ``retries``: how often a response that died before its first block is asked again."""
 
     rounds: int = 10
-    calls_per_round: int = 128
+    calls_per_round: int = 64
     parallel_calls: int = 16
     blocks: int = 2_000
     argument_bytes: int = 1_048_576

@@ -241,7 +241,7 @@ class Journal:
                 self._drop(group, refusal)
             except (StoreError, TimeoutError) as error:
                 self._late = True
-                count("journal_write_retries_total")
+                count("journal_write_retries")
                 if asyncio.get_running_loop().time() - began > self._settings.retry_window:
                     self._give_up(group, error)
                     return
@@ -262,7 +262,7 @@ class Journal:
             self._give_up(group, refusal)
             group.clear()
             return
-        count("journal_rows_refused_total")
+        count("journal_rows_refused")
         _logger.error("turn %s cannot be stored: %s", refusal.turn_id, refusal.message)
         spoiled[0].fail(PersistenceFailedError(refusal.message))
 

@@ -28,7 +28,7 @@ async def end_orphans(store: Store, *, owner: str, clock: Clock) -> int:
         if await store.claim(row.id, epoch=epoch, owner=owner):
             await store.write([await _closing_write(store, row, epoch, clock)])
             ended += 1
-            count("turns_interrupted_total")
+            count("turns_interrupted")
             _logger.warning("turn %s was running when its server stopped: ended as interrupted", row.id)
     return ended
 

@@ -107,7 +107,7 @@ class TurnRunner:
                 tasks.cancel_scope.cancel()
         except Exception:  # the supervisor of this turn: whatever breaks in it ends it alone
             _logger.exception("turn %s broke", self.row.id)
-            count("turns_broken_total")
+            count("turns_broken")
             self._end_broken()
         finally:
             for timer in timers:
@@ -211,7 +211,7 @@ class TurnRunner:
                 self._fail(error.code, error.message)
             except Exception:  # the provider's pump: a bug in it is this response's failure, and nobody else's
                 _logger.exception("the request of turn %s broke", self.row.id)
-                count("requests_broken_total")
+                count("requests_broken")
                 self._fail("internal", "the request to the model broke; the server's log says how")
 
     def _hear(self, batch: Sequence[i.ProviderInput]) -> None:

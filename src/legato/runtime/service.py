@@ -436,7 +436,7 @@ class TurnService:
                 rules[name] = ToolRule(
                     effect=tool.effect,
                     eager=tool.eager,
-                    needs_approval=tool.needs_approval,
+                    asks_approval=tool.asks_approval,
                     check=tool.check,
                     lane=tool.lane,
                 )
