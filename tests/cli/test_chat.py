@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -135,6 +136,18 @@ def test_an_answer_goes_on_after_its_server_was_killed_and_started_again(home: P
                 # Until turns are taken over, a server ends those that the one before it left behind.
                 assert running.end() == 1
                 assert again.stop() == 0
+
+
+def test_a_reader_that_goes_away_ends_the_chat_without_a_word(server: Server, home: Path) -> None:
+    with Running("chat", "--url", server.url, "--model", "script/echo", script(FOREVER), cwd=home) as running:
+        running.until("ön and ön")
+        assert running.process.stdout is not None
+        running.process.stdout.close()
+        assert running.end() == 141
+        assert "Traceback" not in running.complained
+    chat_id = server.ask("GET", "/v1/chats?limit=1")["data"][0]["id"]
+    active = server.ask("GET", f"/v1/chats/{chat_id}")["active_turn_id"]
+    server.ask("POST", f"/v1/turns/{active}/cancel", {})
 
 
 # On a terminal
@@ -320,6 +333,35 @@ def test_the_terminal_is_given_back_as_it_was(server: Server, home: Path) -> Non
         typing.type("/quit\r")
         assert typing.end() == 0
         assert typing.shown.endswith("\x1b[?2004l")
+
+
+def test_a_signal_to_go_gives_the_terminal_back(server: Server, home: Path) -> None:
+    with on_terminal(server, home) as typing:
+        typing.until(READY)
+        os.kill(typing.pid, signal.SIGTERM)
+        assert typing.end() == 0
+        assert typing.shown.endswith("\x1b[?2004l")
+
+
+def test_no_server_is_one_sentence_on_a_terminal_too(home: Path) -> None:
+    with Typing("chat", "--url", "http://127.0.0.1:9", cwd=home) as typing:
+        assert typing.end() == 1
+        assert typing.shown.count("\n") == 1
+        assert "no server answers" in typing.shown
+
+
+def test_a_command_that_is_not_answered_is_given_up_by_ctrl_c(home: Path) -> None:
+    with Server(cwd=home) as server, on_terminal(server, home, "--chat", "mute") as typing:
+        typing.until(READY)
+        typing.type("hello\r")
+        typing.until("tokens in")
+        server.signal(signal.SIGSTOP)
+        typing.type("/branch\r")
+        typing.until("/branch")
+        typing.type("\x03")
+        typing.until("/branch is given up")
+        typing.type("/quit\r")
+        assert typing.end() == 0
 
 
 def type_block(typing: Typing, text: str) -> None:

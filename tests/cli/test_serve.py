@@ -69,6 +69,15 @@ def test_a_wrong_setting_is_one_sentence_and_exit_code_2(home: Path, file: str, 
     assert said in asked.stderr
 
 
+def test_a_database_that_cannot_be_opened_is_one_sentence_and_exit_code_2(home: Path) -> None:
+    (home / "other.db").write_bytes(b"not a database, whatever its name says" * 100)
+    for name in ("nowhere/at.db", "other.db", "."):
+        asked = legato("serve", "--db", name, "--port", "0", cwd=home)
+        assert asked.returncode == 2
+        assert asked.stderr.count("\n") == 1
+        assert asked.stdout == ""
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [

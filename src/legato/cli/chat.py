@@ -60,9 +60,9 @@ Input: TypeAlias = Entered | Left | Interrupted | Over
 
 def run(url: str, wishes: Wishes) -> int:
     words = wishes.text
-    if words[-1:] == ("-",) or (not words and not sys.stdin.isatty()):
-        piped = sys.stdin.buffer.read().decode(errors="replace").strip("\n")
-        text = "\n\n".join(one for one in (" ".join(words[:-1]), piped) if one)
+    if words[-1:] == ("-",) or (not words and not _is_typed()):
+        piped = b"" if sys.stdin is None else sys.stdin.buffer.read()
+        text = "\n\n".join(one for one in (" ".join(words[:-1]), piped.decode(errors="replace").strip("\n")) if one)
         if not text.strip():
             raise Failed("there is nothing to say: no TEXT, and nothing was piped in", exit_code=MISUSED)
     else:
@@ -70,12 +70,24 @@ def run(url: str, wishes: Wishes) -> int:
     return asyncio.run(_chat(url, wishes, valid(text)))
 
 
+def _is_typed() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 async def _chat(url: str, wishes: Wishes, text: str) -> int:
-    if hasattr(sys.stdout, "reconfigure"):  # a terminal that is not UTF-8 shows ?, and does not stop us
-        sys.stdout.reconfigure(errors="replace")
-    async with connected(url) as api, asyncio.TaskGroup() as children:
-        host = _Host(api, Talk(api, wishes), outlet(), children)
-        return await host.run(text)
+    try:
+        async with connected(url) as api, asyncio.TaskGroup() as children:
+            host = _Host(api, Talk(api, wishes), outlet(), children)
+            return await host.run(text)
+    except BaseExceptionGroup as group:
+        # A task group wraps what ends it, be it one sentence for a person or a pipe that was closed on us.
+        raise _first(group) from None
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 class _Host:
@@ -89,6 +101,7 @@ class _Host:
         self._answer: asyncio.Task[None] | None = None
         self._turn_id: str | None = None  # of the answer that streams, known to the server
         self._cancel_asked = False
+        self._command: asyncio.Task[None] | None = None  # that the host waits for
         self._cancels: list[asyncio.Task[None]] = []
         self._ahead: list[str] = []  # said while an answer streamed: next
         self._warned = False
@@ -98,7 +111,7 @@ class _Host:
         once = bool(text)
         await self._greet(once=once)
         with ExitStack() as stack:
-            stack.enter_context(interrupts(lambda: self._put(Interrupted())))
+            stack.enter_context(interrupts(self._interrupt))
             self._listen(stack, once=once)
             if once:
                 self._begin(self._talk.said(text))
@@ -138,6 +151,12 @@ class _Host:
                             self._say(f"[legato chat --chat {self._talk.chat_id} goes on from here]")
                         return code
 
+    def _interrupt(self) -> None:
+        if self._command is None:
+            self._put(Interrupted())
+        else:
+            self._command.cancel()
+
     def _put(self, given: Input) -> None:
         try:
             self._inputs.put_nowait(given)
@@ -172,7 +191,7 @@ class _Host:
             self._out.line(text or f"[{turn.status}, without a text]", "answer")
 
     def _listen(self, stack: ExitStack, *, once: bool) -> None:
-        if not sys.stdin.isatty():
+        if not _is_typed():
             return
         if isinstance(self._out, Terminal) and sys.platform != "win32":
             stack.enter_context(keys(self._pressed, resumed=self._prompt))
@@ -216,20 +235,28 @@ class _Host:
             return
         self._out.line(f"> {clean(text)}", "you")
         command, _, rest = text.partition(" ")
+        if command in COMMANDS:
+            # A server that does not answer must not keep anybody here: Ctrl-C gives the command up.
+            self._command = self._children.create_task(self._obey(command, rest.strip()))
+            await asyncio.wait([self._command])
+            if self._command.cancelled():
+                self._say(f"{command} is given up")
+            self._command = None
+        elif command.startswith("/") and command[1:].isalpha() and "\n" not in text:
+            self._say(f"there is no {clean(command)}; there are {', '.join(COMMANDS)}", "error")
+        elif self._answer is not None:
+            self._ahead.append(text)
+            self._say("said when this answer has ended")
+        else:
+            self._begin(self._talk.said(text))
+
+    async def _obey(self, command: str, rest: str) -> None:
         try:
-            if command in COMMANDS:
-                await self._command(command, rest.strip())
-            elif command.startswith("/") and command[1:].isalpha() and "\n" not in text:
-                self._say(f"there is no {command}; there are {', '.join(COMMANDS)}", "error")
-            elif self._answer is not None:
-                self._ahead.append(text)
-                self._say("said when this answer has ended")
-            else:
-                self._begin(self._talk.said(text))
+            await self._do(command, rest)
         except Failed as error:
             self._say(error.message, "error")
 
-    async def _command(self, command: str, rest: str) -> None:
+    async def _do(self, command: str, rest: str) -> None:
         match command:
             case "/help":
                 for name, meaning in COMMANDS.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
@@ -157,6 +158,10 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 def main() -> int:
     """Run what was typed, and give the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # One that is not UTF-8 is given ? for what it cannot show, and stops nobody.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     # Not by calling the app: it ends the process itself where our reader went away, and with another code.
     command = typer.main.get_command(app)
     try:

@@ -24,7 +24,8 @@ _READ: Final = 4096
 @contextmanager
 def keys(pressed: Callable[[bytes], None], *, resumed: Callable[[], None]) -> Iterator[None]:
     """``pressed`` gets what is typed, b"" at its end. ``resumed`` is called when the terminal is ours again after
-    Ctrl-Z, or has become another size. Ctrl-C and Ctrl-Z stay signals."""
+    Ctrl-Z, or has become another size. Ctrl-C and Ctrl-Z stay signals; one that asks us to go is the end of what is
+    typed, so that the terminal is given back as it was."""
     import termios
     import tty
 
@@ -47,15 +48,17 @@ def keys(pressed: Callable[[bytes], None], *, resumed: Callable[[], None]) -> It
             loop.remove_reader(stdin)
         pressed(data)
 
-    take()
     loop.add_reader(stdin, read)
     loop.add_signal_handler(signal.SIGCONT, take)
     loop.add_signal_handler(signal.SIGWINCH, resumed)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, pressed, b"")
     try:
+        take()
         yield
     finally:
-        loop.remove_signal_handler(signal.SIGWINCH)
-        loop.remove_signal_handler(signal.SIGCONT)
+        for number in (signal.SIGWINCH, signal.SIGCONT, signal.SIGTERM, signal.SIGHUP):
+            loop.remove_signal_handler(number)
         loop.remove_reader(stdin)
         sys.stdout.write(_PASTES_OFF)
         sys.stdout.flush()
