@@ -60,9 +60,12 @@ def keys(pressed: Callable[[bytes], None], *, resumed: Callable[[], None]) -> It
         for number in (signal.SIGWINCH, signal.SIGCONT, signal.SIGTERM, signal.SIGHUP):
             loop.remove_signal_handler(number)
         loop.remove_reader(stdin)
-        sys.stdout.write(_PASTES_OFF)
-        sys.stdout.flush()
-        termios.tcsetattr(stdin, termios.TCSADRAIN, before)
+        try:
+            termios.tcsetattr(stdin, termios.TCSADRAIN, before)
+            sys.stdout.write(_PASTES_OFF)
+            sys.stdout.flush()
+        except (OSError, termios.error):  # it is gone, and needs nothing back
+            pass
 
 
 def lines(entered: Callable[[bytes], None]) -> None:
