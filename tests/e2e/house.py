@@ -6,19 +6,25 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import anyio
+import anyio.abc
 import httpx
+from msgspec.structs import replace
 
 from legato import compose
 from legato.config import Config, load
 from legato.core import events as e
 from legato.core.fold import Turn, fold
 from legato.ports import Store
+from legato.runtime.journal import JournalSettings
 from legato.runtime.service import TurnService
 from legato.runtime.toolbox import GRACE, Toolbox
 from legato.serve import Server, bind
@@ -35,12 +41,10 @@ BOUND = 20.0
 Json = Any
 
 
-class House:
-    """A server that listens. ``client`` speaks to it as anybody would."""
+class Visitor:
+    """Speaks to a server as anybody would."""
 
-    def __init__(self, service: TurnService, server: Server, client: httpx.AsyncClient, port: int) -> None:
-        self.service = service
-        self.server = server
+    def __init__(self, client: httpx.AsyncClient, port: int) -> None:
         self.client = client
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
@@ -111,6 +115,68 @@ class House:
         raise AssertionError("the turn ended before that")
 
 
+class House(Visitor):
+    """A server in this process, and what is inside it."""
+
+    def __init__(self, service: TurnService, server: Server, client: httpx.AsyncClient, port: int) -> None:
+        super().__init__(client, port)
+        self.service = service
+        self.server = server
+
+
+class Child(Visitor):
+    """A server in a process of its own, which can be killed."""
+
+    def __init__(self, process: anyio.abc.Process, client: httpx.AsyncClient, port: int) -> None:
+        super().__init__(client, port)
+        self._process = process
+
+    async def ended(self) -> int:
+        """The exit code, once there is one; negative for a signal."""
+        with anyio.fail_after(BOUND):
+            return await self._process.wait()
+
+    async def kill(self) -> None:
+        self._process.kill()
+        await self.ended()
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+
+@asynccontextmanager
+async def spawned(
+    folder: Path, *args: str, tools: str = "", environ: Mapping[str, str] | None = None
+) -> AsyncIterator[Child]:
+    """``legato serve`` on the database that ``configured`` names. ``tools`` is the source of a file of tools. Killed at
+    the end if it still runs."""
+    if tools:
+        (folder / "mine.py").write_text(tools)
+    command = [sys.executable, "-m", "legato", "serve", *(["mine.py"] if tools else []), "--port", "0"]
+    env = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
+    command += ["--db", str(folder / "legato.db"), *args]
+    with (folder / "server.log").open("ab") as log:
+        process = await anyio.open_process(command, cwd=folder, env={**env, **(environ or {})}, stderr=log)
+    async with process:
+        try:
+            port = await _port_said(process)
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=BOUND, trust_env=False) as client:
+                yield Child(process, client, port)
+        finally:
+            if process.returncode is None:
+                process.kill()
+
+
+async def _port_said(process: anyio.abc.Process) -> int:
+    """The port its first line names."""
+    assert process.stdout is not None
+    said = b""
+    with anyio.fail_after(BOUND):
+        while b"\n" not in said:
+            said += await process.stdout.receive()
+    return int(said.splitlines()[0].rpartition(b":")[2])
+
+
 def configured(
     folder: Path, *, environ: Mapping[str, str] | None = None, toml: str | None = None, **flags: Json
 ) -> Config:
@@ -140,8 +206,12 @@ async def open_service(
     tools: tuple[Callable[..., object], ...] = (),
     around: Callable[[Store], Store] = lambda store: store,
     grace: float = GRACE,
+    retry_window: float = JournalSettings().retry_window,
 ) -> AsyncIterator[TurnService]:
-    """As ``compose.open_service``, with something ``around`` the store and another ``grace`` for tools told to stop."""
+    """As ``compose.open_service``, with something ``around`` the store, another ``grace`` for tools told to stop, and
+    another ``retry_window`` for what the store does not take."""
+    settings = compose._service_settings(config)
+    journal = replace(settings.journal, retry_window=retry_window)
     registry = compose.tool_registry(config, tools)
     directory = compose.model_directory(config)
     toolbox = Toolbox(registry, grace=grace, hard_output_bytes=config.limits.tool_output_bytes)
@@ -153,7 +223,7 @@ async def open_service(
                 tools=registry,
                 formatters=registry.formatters,
                 toolbox=toolbox,
-                settings=compose._service_settings(config),
+                settings=replace(settings, journal=journal),
             ) as service:
                 yield service
         finally:
@@ -168,12 +238,13 @@ async def serving(
     tools: tuple[Callable[..., object], ...] = (),
     around: Callable[[Store], Store] = lambda store: store,
     grace: float = GRACE,
+    retry_window: float = JournalSettings().retry_window,
 ) -> AsyncIterator[House]:
     """Open until the block is left; then it drains without waiting for turns."""
     sockets = bind("127.0.0.1", 0)
     port = sockets[0].getsockname()[1]
     listening, stopped = anyio.Event(), anyio.Event()
-    async with open_service(config, tools=tools, around=around, grace=grace) as service:
+    async with open_service(config, tools=tools, around=around, grace=grace, retry_window=retry_window) as service:
 
         async def drain() -> None:
             await service.drain(0)
@@ -211,6 +282,7 @@ async def playing(
     tools: tuple[Callable[..., object], ...] = (),
     around: Callable[[Store], Store] = lambda store: store,
     grace: float = GRACE,
+    retry_window: float = JournalSettings().retry_window,
     **flags: Json,
 ) -> AsyncIterator[Stage]:
     """A server whose vendors are an upstream, calls sealed by their object on both wires."""
@@ -218,7 +290,7 @@ async def playing(
         config = configured(
             folder, environ=upstream_environ(upstream), **{"providers__openai__seal": "object", **flags}
         )
-        async with serving(config, tools=tools, around=around, grace=grace) as house:
+        async with serving(config, tools=tools, around=around, grace=grace, retry_window=retry_window) as house:
             yield Stage(house, upstream)
 
 

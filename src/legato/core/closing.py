@@ -6,7 +6,7 @@ round that ran is adopted up to what stands, and ``turn_end`` says that the turn
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from msgspec import UNSET
 
@@ -19,11 +19,19 @@ from legato.core.scribe import Scribe
 from legato.core.usage import total
 
 INTERRUPTED = "the server stopped while the turn was running"
+STOPPED = e.ErrorInfo(code="interrupted", message=INTERRUPTED, retryable=True)
 
 
-def close_interrupted(row: TurnRow, stored: Sequence[e.Event], *, epoch: int) -> Scribe:
-    """``stored`` are all events that are, perhaps none; the scribe's actions are those of the new owner, its turn the
-    whole turn."""
+def close_interrupted(
+    row: TurnRow,
+    stored: Sequence[e.Event],
+    *,
+    epoch: int,
+    intents: Collection[str] = (),
+    error: e.ErrorInfo = STOPPED,
+) -> Scribe:
+    """``stored`` are all events that are, perhaps none, ``intents`` the ids of the calls that have one; the scribe's
+    actions are those of the new owner, its turn the whole turn."""
     scribe = Scribe(epoch=epoch)
     scribe.turn = fold(stored)
     scribe.next_index = max(scribe.turn.starts, default=-1) + 1
@@ -39,11 +47,11 @@ def close_interrupted(row: TurnRow, stored: Sequence[e.Event], *, epoch: int) ->
                 created_at=row.created_at,
             )
         )
-    started = {event.call_id for event in stored if isinstance(event, e.ToolStart)}
+    # An intent is stored before its call starts, tool_start only some time after it.
+    started = {event.call_id for event in stored if isinstance(event, e.ToolStart)} | set(intents)
     _stop_open_blocks(scribe)
-    _answer_calls(scribe, started)
-    _stop_rounds(scribe)
-    error = e.ErrorInfo(code="interrupted", message=INTERRUPTED, retryable=True)
+    _answer_calls(scribe, started, why=error.message)
+    _stop_rounds(scribe, error.code)
     scribe.say(
         e.TurnEnd(
             seq=scribe.next_seq(),
@@ -62,7 +70,7 @@ def _stop_open_blocks(scribe: Scribe) -> None:
             stop_partial(scribe, index)
 
 
-def _answer_calls(scribe: Scribe, started: set[str]) -> None:
+def _answer_calls(scribe: Scribe, started: set[str], *, why: str) -> None:
     """A call that had started may have taken effect; nobody can know."""
     blocks = scribe.turn.blocks
     results = {block.call_id: block for block in blocks if isinstance(block, ToolResultBlock)}
@@ -76,7 +84,7 @@ def _answer_calls(scribe: Scribe, started: set[str]) -> None:
             outcome: Outcome = "unknown"
             error = CallError("interrupted", "interrupted; it may have taken effect; check before repeating")
         else:
-            outcome, error = "cancelled", CallError("not_executed", f"not executed: {INTERRUPTED}")
+            outcome, error = "cancelled", CallError("not_executed", f"not executed: {why}")
         if result is not None:
             index = result.index
         else:
@@ -86,7 +94,7 @@ def _answer_calls(scribe: Scribe, started: set[str]) -> None:
         close_result(scribe, index, outcome, error=error)
 
 
-def _stop_rounds(scribe: Scribe) -> None:
+def _stop_rounds(scribe: Scribe, why: str) -> None:
     for record in scribe.turn.rounds:
         if record.commitment is not None:
             continue
@@ -102,7 +110,7 @@ def _stop_rounds(scribe: Scribe) -> None:
                 attempt=record.attempt,
                 commitment="adopted" if kept else "orphaned",
                 stop_reason="other",
-                provider_reason="interrupted",
+                provider_reason=why,
                 usage=record.usage,
                 kept_to=max(kept) if kept else UNSET,
             )

@@ -1,14 +1,17 @@
-"""Turns whose owner died are ended in good order, so that no chat is busy for ever (hazard 14).
+"""Turns whose owner died, or could not store them, are ended in good order: no chat is busy for ever (hazard 14).
 
-Taking such a turn over and going on with it is what the epoch and the seq ranges are for; this sweep only ends it.
+Taking such a turn over and going on with it is what the epoch and the seq ranges are for; here it is only ended.
 """
 
 from __future__ import annotations
 
 import logging
 
+import anyio
+
 from legato.core import events as e
-from legato.core.closing import close_interrupted
+from legato.core.closing import STOPPED, close_interrupted
+from legato.core.errors import StoreError
 from legato.core.records import LogSegment, TurnEnding, TurnRow, TurnWrite
 from legato.observability import count
 from legato.ports import Clock, Store
@@ -17,6 +20,12 @@ from legato.runtime.owner import is_gone
 
 _logger = logging.getLogger(__name__)
 
+TRY_SECONDS = 5.0
+"""Of one try to end a turn; a store that hangs is asked again."""
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 10.0
+"""Seconds between two tries, doubled up to the longest."""
+
 
 async def end_orphans(store: Store, *, owner: str, clock: Clock) -> int:
     """End every turn whose process is gone; how many that were. Raises ``StoreError``."""
@@ -24,17 +33,46 @@ async def end_orphans(store: Store, *, owner: str, clock: Clock) -> int:
     for row in await store.unended():
         if row.owner == owner or not is_gone(row.owner):
             continue
-        epoch = row.epoch + 1
-        if await store.claim(row.id, epoch=epoch, owner=owner):
-            await store.write([await _closing_write(store, row, epoch, clock)])
+        if await _end(store, row, owner=owner, clock=clock, error=STOPPED):
             ended += 1
             count("turns_interrupted")
             _logger.warning("turn %s was running when its server stopped: ended as interrupted", row.id)
     return ended
 
 
-async def _closing_write(store: Store, row: TurnRow, epoch: int, clock: Clock) -> TurnWrite:
-    scribe = close_interrupted(row, await stored_events(store, row.id), epoch=epoch)
+async def end_unstored(store: Store, turn_id: str, *, owner: str, clock: Clock, error: e.ErrorInfo) -> None:
+    """End in the store what this process has given up on: what is stored of it stands, the rest did not happen.
+
+    Tried until the store takes it, or says that somebody else has the turn. A write of the old owner that was given up
+    on and comes late is refused for its epoch.
+    """
+    pause = FIRST_PAUSE
+    while True:
+        with anyio.move_on_after(TRY_SECONDS):
+            try:
+                row = await store.turn(turn_id)
+                if row is not None and row.ended_at is None and row.owner == owner:
+                    await _end(store, row, owner=owner, clock=clock, error=error)
+                return
+            except StoreError as failure:
+                count("unstored_end_retries")
+                _logger.debug("turn %s cannot be ended yet: %s", turn_id, failure.message)
+        await anyio.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+async def _end(store: Store, row: TurnRow, *, owner: str, clock: Clock, error: e.ErrorInfo) -> bool:
+    """False if somebody else was faster."""
+    epoch = row.epoch + 1
+    if not await store.claim(row.id, epoch=epoch, owner=owner):
+        return False
+    await store.write([await _closing_write(store, row, epoch, clock, error)])
+    return True
+
+
+async def _closing_write(store: Store, row: TurnRow, epoch: int, clock: Clock, error: e.ErrorInfo) -> TurnWrite:
+    intents = {intent.call_id for intent in await store.intents(row.id)}
+    scribe = close_interrupted(row, await stored_events(store, row.id), epoch=epoch, intents=intents, error=error)
     said = [action for action in scribe.actions if isinstance(action, e.BaseEvent)]
     turn = scribe.turn
     stopped = {event.index for event in said if isinstance(event, e.BlockStop)}

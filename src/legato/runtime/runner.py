@@ -114,6 +114,11 @@ class TurnRunner:
                 timer.cancel()
         await self._say_end()
 
+    @property
+    def unstored(self) -> PersistenceFailedError | None:
+        """Why what it said could not all be stored, its end included; None if it is."""
+        return self._tail.failure
+
     def receive(self, input: i.Input) -> None:
         """Tell the machine, and do what it wants."""
         self.machine.receive(input)

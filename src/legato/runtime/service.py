@@ -54,7 +54,7 @@ from legato.runtime.live import Encode, LiveLog
 from legato.runtime.offers import model_page, tool_page
 from legato.runtime.owner import this_process
 from legato.runtime.questions import Questions
-from legato.runtime.recovery import end_orphans
+from legato.runtime.recovery import end_orphans, end_unstored
 from legato.runtime.runner import House, TurnRunner
 from legato.runtime.timeline import overlap_ms
 from legato.runtime.toolbox import Toolbox
@@ -176,15 +176,15 @@ class TurnService:
     ) -> tuple[Cancelled, bool]:
         """The turn, and whether it had ended before. The owner acts at once, whatever the store does."""
         runner = self._running.get(turn_id)
-        if runner is not None and runner.principal != principal:
-            runner = None
-        if runner is not None:
-            runner.receive(i.CancelRequested(mode=mode))
+        if runner is not None and runner.principal == principal:
+            return await self._cancel_here(runner, mode), False
         row = await self._own_turn(turn_id, principal)
         ended = row.ended_at is not None
         stored = ended or await self._store_cancel(turn_id)
-        view = await looking.view(self._store, turn_id, runner)
-        return Cancelled(**{name: getattr(view, name) for name in TurnView.__struct_fields__}, stored=stored), ended
+        begun = self._running.get(turn_id)
+        if begun is not None:  # it had been stored, and was about to run
+            begun.receive(i.CancelRequested(mode=mode))
+        return _cancelled(await looking.view(self._store, turn_id, begun), stored=stored), ended
 
     def reader(self, turn_id: str, *, after: int, each: bool, encode: Encode) -> Reader:
         """For surfaces, which frame each event line by ``encode``: always the same function, since readers share."""
@@ -451,6 +451,9 @@ class TurnService:
             self._running.pop(runner.row.id, None)
             runner.over.set()
             self._idle.set()
+        if runner.unstored is not None:
+            error = e.ErrorInfo(code=runner.unstored.code, message=runner.unstored.message, retryable=True)
+            await end_unstored(self._store, runner.row.id, owner=self._owner, clock=self._clock, error=error)
 
     async def _repeat(self, made: TurnRow, principal: str, fingerprint: str) -> Started:
         chat = await self._store.chat(made.chat_id)
@@ -487,6 +490,19 @@ class TurnService:
             events_url=_events_url(row.id),
         )
 
+    async def _cancel_here(self, runner: TurnRunner, mode: Literal["now"]) -> Cancelled:
+        runner.receive(i.CancelRequested(mode=mode))
+        turn_id, stored = runner.row.id, False
+        view = None
+        with anyio.move_on_after(CANCEL_STORE_SECONDS):
+            try:
+                await self._store.request_cancel(turn_id)
+                stored = True
+                view = await looking.view(self._store, turn_id, self._running.get(turn_id))
+            except LegatoError:
+                pass  # the turn is cancelled all the same, and what was said of it is here
+        return _cancelled(view or looking.running_view(runner, (turn_id,)), stored=stored)
+
     async def _store_cancel(self, turn_id: str) -> bool:
         with anyio.move_on_after(CANCEL_STORE_SECONDS):
             try:
@@ -519,6 +535,10 @@ class TurnService:
 
 def _events_url(turn_id: str) -> str:
     return f"/v1/turns/{turn_id}/events"
+
+
+def _cancelled(view: TurnView, *, stored: bool) -> Cancelled:
+    return Cancelled(**{name: getattr(view, name) for name in TurnView.__struct_fields__}, stored=stored)
 
 
 def _as_line(line: bytes) -> bytes:
