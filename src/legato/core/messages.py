@@ -25,6 +25,8 @@ from legato.core.blocks import (
 )
 from legato.core.records import Reading, RoundRecord, StoredTurn
 
+CORRECTION = "correction"
+"""Names as its formatter what is read instead of a result that was said before its call proved wrong."""
 NO_RESULT = "no result is known for this call"
 
 _COUNT = ("committed", "adopted")
@@ -258,7 +260,7 @@ def _result(call: ToolUseBlock, result: ToolResultBlock | None, readings: Mappin
         call_id=call.call_id,
         tool_name=call.tool_name,
         text=NO_RESULT if reading is None else reading.text,
-        is_error=result is None or result.outcome != "ok",
+        is_error=result is None or result.outcome != "ok" or (reading is not None and reading.formatter == CORRECTION),
         origin=call.origin,
     )
 

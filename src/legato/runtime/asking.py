@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from legato.core.ask import Ask, Params, ToolSpec
 from legato.core.blocks import Block, ToolResultBlock
-from legato.core.messages import messages, unread
+from legato.core.messages import CORRECTION, messages, unread
 from legato.core.records import Reading, StoredTurn
 from legato.ports import Formatters, Tools
 
@@ -80,7 +80,7 @@ def read_results(
 
 def _read(block: ToolResultBlock, formatters: Formatters, tools: Tools, correction: str | None) -> Reading:
     if correction is not None:
-        return Reading(call_id=block.call_id, text=correction, formatter="correction", version=1)
+        return Reading(call_id=block.call_id, text=correction, formatter=CORRECTION, version=1)
     tool = tools.get(block.tool_name)
     return formatters.read(
         call_id=block.call_id,

@@ -208,16 +208,17 @@ class TurnRunner:
                     await anyio.sleep(_backoff(asked.retry, asked.retry_after))
                 request = await self._prepare(asked)
                 await self._provider.stream(request, self._hear)
+                self._fail(scope, "provider_cut", "the response came to no end", retryable=True)
             except PersistenceFailedError:
                 return  # the tail has told the machine
             except StoreError as error:
-                self._fail(error.code, error.message, retryable=True)
+                self._fail(scope, error.code, error.message, retryable=True)
             except InvalidRequest as error:
-                self._fail(error.code, error.message)
+                self._fail(scope, error.code, error.message)
             except Exception:  # the provider's pump: a bug in it is this response's failure, and nobody else's
                 _logger.exception("the request of turn %s broke", self.row.id)
                 count("requests_broken")
-                self._fail("internal", "the request to the model broke; the server's log says how")
+                self._fail(scope, "internal", "the request to the model broke; the server's log says how")
 
     def _hear(self, batch: Sequence[i.ProviderInput]) -> None:
         """What one wake-up brought: all of it is decided first, then said in one piece."""
@@ -226,8 +227,10 @@ class TurnRunner:
             receive(said)
         self._perform()
 
-    def _fail(self, code: str, message: str, *, retryable: bool = False) -> None:
-        self.receive(i.ResponseFailed(error=e.ErrorInfo(code=code, message=message, retryable=retryable)))
+    def _fail(self, scope: anyio.CancelScope, code: str, message: str, *, retryable: bool = False) -> None:
+        """The response has failed, unless its end was heard: then the machine is past it, perhaps in the next one."""
+        if self._request is scope:
+            self.receive(i.ResponseFailed(error=e.ErrorInfo(code=code, message=message, retryable=retryable)))
 
     async def _prepare(self, asked: a.CallModel) -> Ask:
         """Everything that must be stored before the model may read it is, when this returns."""

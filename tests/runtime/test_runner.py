@@ -1,0 +1,138 @@
+"""A turn's runner against a provider that misbehaves in ways no wire can."""
+
+# ruff: noqa: ARG002 - the fakes have the signatures of the real ones
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
+
+import anyio
+import pytest
+
+from legato import tool
+from legato.core import inputs as i
+from legato.core.ask import Ask
+from legato.core.blocks import Block
+from legato.core.views import TurnView
+from legato.ports import Dropped, ModelInfo, Resolved, Sink
+from legato.runtime.service import TurnService
+from legato.runtime.toolbox import Toolbox
+from legato.stores.memory import MemoryStore
+from legato.tools.registry import ToolRegistry
+
+pytestmark = pytest.mark.anyio
+
+Play: TypeAlias = Callable[[Ask, Sink], Awaitable[None]]
+
+
+class Played:
+    """A provider of one model whose responses are a function."""
+
+    name = "played"
+    max_retries = 1
+
+    def __init__(self, play: Play) -> None:
+        self._play = play
+        self.rounds: list[int] = []
+
+    def models(self) -> Sequence[ModelInfo]:
+        return ()
+
+    def model(self, name: str) -> ModelInfo | None:
+        return None
+
+    def admit(self, model: str, said: Sequence[Block]) -> None:
+        pass
+
+    def fit(self, ask: Ask) -> tuple[Ask, Sequence[Dropped]]:
+        return ask, ()
+
+    async def stream(self, ask: Ask, sink: Sink) -> None:
+        self.rounds.append(ask.round)
+        await self._play(ask, sink)
+
+    async def close(self) -> None:
+        pass
+
+
+class OneModel:
+    def __init__(self, provider: Played) -> None:
+        self._provider = provider
+
+    def resolve(self, name: str | None) -> Resolved:
+        return Resolved(provider=self._provider, model="m", name="played/m")
+
+    def all(self) -> Sequence[ModelInfo]:
+        return ()
+
+
+@tool(effect="read")
+async def look() -> str:
+    """Look."""
+    return "found"
+
+
+SAID: list[i.ProviderInput] = [
+    i.BlockOpened(key=0, block_type="text"),
+    i.Delta(0, "Here it is."),
+    i.BlockClosed(key=0),
+]
+CALL: list[i.ProviderInput] = [
+    i.BlockOpened(key=0, block_type="tool_use", tool_name="look"),
+    i.BlockClosed(key=0),
+    i.ResponseEnded(stop_reason="calls", provider_reason="calls"),
+]
+END = i.ResponseEnded(stop_reason="end", provider_reason="end")
+
+
+async def ended(provider: Played) -> TurnView:
+    tools = ToolRegistry([look])
+    service = TurnService(
+        store=MemoryStore(),
+        models=OneModel(provider),
+        tools=tools,
+        formatters=tools.formatters,
+        toolbox=Toolbox(tools),
+    )
+    with anyio.fail_after(10):
+        async with service:
+            turn = await service.start("Go")
+            async for _ in service.follow(turn.id):
+                pass
+            return await service.get(turn.id)
+
+
+async def test_a_provider_that_breaks_after_its_end_was_heard_harms_no_later_response() -> None:
+    async def play(ask: Ask, sink: Sink) -> None:
+        if ask.round == 1:
+            sink(CALL)
+            await anyio.wait_all_tasks_blocked()
+            raise RuntimeError("too late")
+        sink(SAID)
+        await anyio.wait_all_tasks_blocked()
+        sink([END])
+
+    turn = await ended(Played(play))
+    assert (turn.status, turn.stop_reason) == ("complete", "end")
+    assert [record.commitment for record in turn.rounds] == ["committed", "committed"]
+
+
+async def test_a_response_that_comes_to_no_end_is_a_failure_and_not_a_wait() -> None:
+    async def play(ask: Ask, sink: Sink) -> None:
+        sink(SAID)
+
+    turn = await ended(Played(play))
+    assert turn.status == "error"
+    assert turn.error is not None
+    assert turn.error.code == "provider_cut"
+    assert turn.blocks[0].text == "Here it is."
+
+
+async def test_a_provider_with_a_bug_ends_its_own_turn_in_an_error() -> None:
+    async def play(ask: Ask, sink: Sink) -> None:
+        raise RuntimeError("no")
+
+    turn = await ended(Played(play))
+    assert turn.error is not None
+    assert turn.error.code == "internal"
