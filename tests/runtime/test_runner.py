@@ -104,12 +104,15 @@ async def ended(provider: Played) -> TurnView:
 
 
 async def test_a_provider_that_breaks_after_its_end_was_heard_harms_no_later_response() -> None:
+    talking = anyio.Event()
+
     async def play(ask: Ask, sink: Sink) -> None:
         if ask.round == 1:
             sink(CALL)
-            await anyio.wait_all_tasks_blocked()
+            await talking.wait()
             raise RuntimeError("too late")
         sink(SAID)
+        talking.set()
         await anyio.wait_all_tasks_blocked()
         sink([END])
 
