@@ -1,0 +1,172 @@
+"""A server that is told to stop: readers are sent on, turns finish or are ended in good order (hazard 22)."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import httpx
+import pytest
+from tests.e2e.house import BOUND, MODELS, Child, spawned, unpaired, upstream_environ
+
+from legato.core import events as e
+from legato.core.blocks import ToolResultBlock
+from legato.core.fold import fold
+from legato.testing.upstream import Call, Gate, Say, Script, Upstream
+
+TOOLS = '''
+import time
+
+import anyio
+
+from legato import tool
+
+@tool(effect="read")
+async def look() -> str:
+    """Never comes back."""
+    await anyio.sleep_forever()
+
+@tool(effect="write")
+def deaf() -> str:
+    """Does not listen."""
+    time.sleep(3600)
+'''
+
+
+class Reader:
+    """What came over one stream, and whether it was ended or broken off."""
+
+    def __init__(self) -> None:
+        self.events: list[e.Event] = []
+        self.joined = anyio.Event()
+        self.over = anyio.Event()
+        self.broken: httpx.TransportError | None = None
+
+    async def read(self, child: Child, turn_id: str) -> None:
+        try:
+            async for event in child.events(turn_id, each=True):
+                self.events.append(event)
+                if isinstance(event, e.BlockStart):
+                    self.joined.set()
+        except httpx.TransportError as error:
+            self.broken = error
+        self.over.set()
+
+
+async def refused_as_draining(child: Child) -> httpx.Response:
+    """The answer to a post, once the server has taken note of the signal."""
+    with anyio.fail_after(BOUND):
+        while True:
+            answer = await child.client.post("/v1/turns", json={"input": "?", "tools": ["nobody"]})
+            if answer.status_code == 503:
+                return answer
+            await anyio.lowlevel.checkpoint()
+
+
+@contextlib.asynccontextmanager
+async def opened(folder: Path, *args: str, tools: str = "") -> AsyncIterator[tuple[Child, Upstream]]:
+    async with (
+        Upstream.open() as upstream,
+        spawned(folder, *args, tools=tools, environ=upstream_environ(upstream)) as child,
+    ):
+        yield child, upstream
+
+
+async def test_readers_are_let_go_at_once_and_their_turns_finish(tmp_path: Path) -> None:
+    """Thirty readers of three turns: each stream is ended, not broken, without ``turn_end``, while the turns run on."""
+    async with opened(tmp_path) as (child, upstream):
+        upstream.enqueue(*[Script([Say("Before, "), Gate("here"), Say("and after.")])] * 4)
+        turns = [await child.ask("Talk", model=MODELS["anthropic"]) for _ in range(4)]
+        await upstream.reached("here", times=4)
+        readers = {turn_id: [Reader() for _ in range(10)] for turn_id in turns[:3]}
+        async with anyio.create_task_group() as tasks:
+            for turn_id, those in readers.items():
+                for reader in those:
+                    tasks.start_soon(reader.read, child, turn_id)
+                    with anyio.fail_after(BOUND):
+                        await reader.joined.wait()
+            child.signal(signal.SIGTERM)
+            with anyio.fail_after(BOUND):
+                for reader in (one for those in readers.values() for one in those):
+                    await reader.over.wait()
+        refused = await refused_as_draining(child)
+        ready = await child.client.get("/readyz")
+        alive = await child.client.get("/livez")
+        running = await child.turn(turns[0])
+        with pytest.raises(httpx.RemoteProtocolError):
+            await child.client.get(f"/v1/turns/{turns[0]}/events")
+        cancelled = await child.cancel(turns[3])
+        upstream.release("here")
+        assert await child.ended() == 0
+    assert (refused.status_code, refused.json()["code"]) == (503, "draining")
+    assert int(refused.headers["retry-after"]) >= 1
+    assert (ready.status_code, ready.json()["code"], alive.status_code) == (503, "draining", 200)
+    assert running["status"] == "running"
+    assert cancelled["stored"] is True
+    async with opened(tmp_path) as (child, _):
+        for turn_id, those in readers.items():
+            for reader in those:
+                assert reader.broken is None
+                assert not isinstance(reader.events[-1], e.TurnEnd)
+                rest = await child.followed(turn_id, after=reader.events[-1].seq)
+                turn = fold([*reader.events, *rest])
+                assert (turn.status, [block.text for block in turn.blocks]) == ("complete", ["Before, ", "and after."])
+        assert (await child.turn(turns[3]))["status"] == "cancelled"
+
+
+async def test_a_turn_that_outlasts_the_drain_is_interrupted_in_good_order(tmp_path: Path) -> None:
+    """Its text is kept, its calls are answered, and the chat goes on after the restart."""
+    async with opened(tmp_path, "--drain", "0.1", tools=TOOLS) as (child, upstream):
+        upstream.enqueue(Script([Say("As far as this. "), Call("look"), Gate("here")]))
+        started = await child.post("Talk", model=MODELS["anthropic"])
+        turn_id = started["assistant_turn"]["id"]
+        await child.until(turn_id, lambda event: isinstance(event, e.ToolStart))
+        child.signal(signal.SIGTERM)
+        assert await child.ended() == 0
+        await upstream.hung_up(1)
+    async with opened(tmp_path, tools=TOOLS) as (child, upstream):
+        events = await child.followed(turn_id, each=True)
+        turn = fold(events)
+        assert turn.error is not None
+        assert (turn.status, turn.error.code, turn.error.retryable) == ("error", "interrupted", True)
+        assert not any(isinstance(event, e.Rewind) for event in events)
+        assert turn.blocks[0].text == "As far as this. "
+        [result] = [block for block in turn.blocks if isinstance(block, ToolResultBlock)]
+        assert result.outcome == "cancelled"
+        upstream.enqueue(Script([Say("Yes.")]))
+        again = await child.folded(await child.ask("Go on", chat_id=started["chat"]["id"], model=MODELS["anthropic"]))
+        assert (again.status, upstream.refused) == ("complete", [])
+        assert not unpaired(upstream.requests[-1].body)
+
+
+async def test_a_second_signal_stops_at_once_and_leaves_the_turn_ended(tmp_path: Path) -> None:
+    async with opened(tmp_path, "--drain", "3600") as (child, upstream):
+        upstream.enqueue(Script([Say("As far as this"), Gate("here")]))
+        turn_id = await child.ask("Talk", model=MODELS["anthropic"])
+        await child.until(turn_id, lambda event: isinstance(event, e.BlockDelta) and event.text == " this")
+        child.signal(signal.SIGTERM)
+        await refused_as_draining(child)
+        child.signal(signal.SIGTERM)
+        assert await child.ended() == 128 + signal.SIGTERM
+    async with opened(tmp_path) as (child, _):
+        turn = await child.folded(turn_id)
+    assert turn.error is not None
+    assert (turn.error.code, [block.text for block in turn.blocks]) == ("interrupted", ["As far as this"])
+
+
+async def test_a_plain_tool_that_does_not_listen_does_not_hold_the_exit(tmp_path: Path) -> None:
+    async with opened(tmp_path, "--drain", "0", tools=TOOLS) as (child, upstream):
+        upstream.enqueue(Script([Call("deaf")]))
+        turn_id = await child.ask("Talk", model=MODELS["openai_chat"])
+        await child.until(turn_id, lambda event: isinstance(event, e.ToolStart))
+        child.signal(signal.SIGTERM)
+        assert await child.ended() == 0
+    async with opened(tmp_path) as (child, _):
+        turn = await child.folded(turn_id)
+    [result] = [block for block in turn.blocks if isinstance(block, ToolResultBlock)]
+    assert result.outcome == "cancelled"
+    assert "may have taken effect" in str(result.error)
