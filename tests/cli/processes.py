@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import json
 import os
@@ -71,6 +72,7 @@ class Running:
         )
         self.said = ""
         self.complained = ""
+        self._decoders = [codecs.getincrementaldecoder("utf-8")() for _ in range(2)]
 
     def until(self, text: str) -> str:
         """What was said up to and with ``text``, which must come."""
@@ -79,10 +81,11 @@ class Running:
             assert self._read(deadline), f"expected {text!r}, got {self.said!r} and {self.complained!r}"
         return self.said
 
-    def until_lines(self, number: int) -> None:
+    def until_there_is(self, file: Path) -> None:
+        """For a command that goes on talking."""
         deadline = time.monotonic() + PATIENCE
-        while self.said.count("\n") < number:
-            assert self._read(deadline), f"expected {number} lines, got {self.said!r} and {self.complained!r}"
+        while not file.exists():
+            assert self._read(deadline), f"expected {file}, got {self.said!r} and {self.complained!r}"
 
     def until_complaint(self, text: str) -> None:
         deadline = time.monotonic() + PATIENCE
@@ -110,9 +113,9 @@ class Running:
             if not data:
                 one.close()
             elif one is self.process.stdout:
-                self.said += data.decode()
+                self.said += self._decoders[0].decode(data)
             else:
-                self.complained += data.decode()
+                self.complained += self._decoders[1].decode(data)
         return bool(ready)
 
     def __enter__(self) -> Self:
@@ -199,6 +202,7 @@ class Typing:
             os.execve(sys.executable, [*LEGATO, *args], environment(**env))
         fcntl.ioctl(self._screen, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
         self.shown = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._seen = 0
         self._exit_code: int | None = None
 
@@ -237,7 +241,7 @@ class Typing:
             data = os.read(self._screen, 65536)
         except OSError:  # Linux's way to say that the other side is closed
             data = b""
-        self.shown += data.decode(errors="replace")
+        self.shown += self._decoder.decode(data)
         return bool(data)
 
     def __enter__(self) -> Self:

@@ -115,7 +115,8 @@ class Talk:
         if self._is_there:
             await self._api.send("PATCH", chat_path(self.chat_id), {"system": self._system}, SeenChat)
         else:
-            await self._api.send("POST", "/v1/chats", {"id": self.chat_id, "system": self._system}, SeenChat)
+            chat = {"id": self.chat_id, "system": self._system, "model": self.model}
+            await self._api.send("POST", "/v1/chats", chat, SeenChat)
         self._is_there, self._system = True, None
 
     async def cancel(self, turn_id: str) -> None:
