@@ -1,4 +1,4 @@
-"""P1: how long a turn takes over the longest path through it, in each scenario of TOOLS 6, on both wires.
+"""P1: how long a turn takes over the longest path through it, in each scenario of docs/performance.md, on both wires.
 
 The server is a child process, the model an ``Upstream`` in this one, the reader a plain HTTP client: a turn is
 measured from its POST to its ``turn_end`` as the reader sees it.

@@ -1,4 +1,4 @@
-"""The scenarios of TOOLS 6: which tools a model calls and how long everything takes. Pure; times are seconds.
+"""The scenarios of docs/performance.md: which tools a model calls and how long all takes. Pure; times are seconds.
 
 Model: first token after ``FIRST_TOKEN``, ``TEXT`` of text, the calls one after the other, ``text_after``; a second
 round of ``SECOND_ROUND``. A ``read`` may start when its call is sealed, a ``write`` when the response has ended, one

@@ -115,7 +115,7 @@ def serving_app(config: Config, service: TurnService) -> App:
 
 
 def first_lines(config: Config, url: str, service: TurnService) -> Sequence[str]:
-    """What a person reads who has just started it (WIRE 1)."""
+    """What a person reads who has just started it (docs/cli.md)."""
     names = [tool.name for tool in service.tools().data]
     lines = [
         f"Legato is listening on {url}",

@@ -1,4 +1,4 @@
-"""The scenarios are TOOLS 6, and the upstream plays them at their times."""
+"""The scenarios are docs/performance.md, and the upstream plays them at their times."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from legato.testing import anthropic_wire, openai_wire
 from legato.testing.timeline import Act, Frame, Pause
 from legato.testing.upstream import VendorWire
 
-# TOOLS 6: the ideal turn, and the turn whose tools start together after the stream.
+# docs/performance.md: the ideal turn, and the turn whose tools start together after the stream.
 TABLE = {
     "S1": (2.40, 2.45),
     "S2": (3.40, 4.90),

@@ -1,4 +1,4 @@
-"""Arguments are parsed strictly, once, in time linear in their bytes, and never repaired (TOOLS 1; hazard 32)."""
+"""Arguments are parsed strictly, once, in time linear in their bytes, and never repaired (docs/tools.md; hazard 32)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How calls end, and what a cancel, a limit of time and a response's end make of them (TOOLS 2.3, 3; P3, P11)."""
+"""How calls end, and what a cancel, a limit of time and a response's end make of them (docs/tools.md; P3, P11)."""
 
 from __future__ import annotations
 

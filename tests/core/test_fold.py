@@ -1,4 +1,4 @@
-"""The fold: merged deltas, repeats, and what a rewind leaves (WIRE 2; DESIGN 5, Numbers)."""
+"""The fold: merged deltas, repeats, and what a rewind leaves (docs/http.md; docs/architecture.md, Numbers)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever comes, in whatever order, the machine does not raise and its turn stays whole (DESIGN 4.4)."""
+"""Whatever comes, in whatever order, the machine does not raise and its turn stays whole (docs/architecture.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a turn lives through, these hold (DESIGN 1, 4; WIRE 2)."""
+"""Whatever a turn lives through, these hold (docs/guarantees.md)."""
 
 from __future__ import annotations
 

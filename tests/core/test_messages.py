@@ -1,4 +1,4 @@
-"""What becomes of blocks when they are sent, rule by rule (DESIGN 5, "What the model is sent"; hazards 13, 33, 34)."""
+"""What becomes of blocks when they are sent, rule by rule (hazards 13, 33, 34)."""
 
 from __future__ import annotations
 

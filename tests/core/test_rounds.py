@@ -1,4 +1,4 @@
-"""Rounds: how many, how the last one is told, what a dead response becomes (TOOLS 5; hazards 21, 33; P12)."""
+"""Rounds: how many, how the last one is told, what a dead response becomes (docs/tools.md; hazards 21, 33; P12)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the model is sent of any life is taken by every provider, and only grows (DESIGN 5; hazards 1, 13, 27)."""
+"""What the model is sent of any life is taken by every provider, and only grows (hazards 1, 13, 27)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a call starts, and which never do (TOOLS 1 and 2)."""
+"""When a call starts, and which never do (docs/tools.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The routes of WIRE 2, each asked as a client asks."""
+"""The routes of docs/http.md, each asked as a client asks."""
 
 from __future__ import annotations
 

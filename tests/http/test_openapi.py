@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 # OpenAPI 3.1, "Path Item Object" and "Operation Object".
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
-# WIRE 2, all but what is not built yet: steer, tool_results, approvals, ticket.
+# docs/http.md, all but what is not built yet: steer, tool_results, approvals, ticket.
 PATHS = {
     "/v1/turns": {"post"},
     "/v1/turns/{turn_id}": {"get"},

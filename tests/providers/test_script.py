@@ -1,4 +1,4 @@
-"""The script provider speaks as real ones do, and plays by WIRE 4."""
+"""The script provider speaks as real ones do, and plays by docs/testing.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each fault of TOOLS 7 is on the wire what its name says, as our own decoders read it."""
+"""Each fault of docs/testing.md is on the wire what its name says, as our own decoders read it."""
 
 from __future__ import annotations
 

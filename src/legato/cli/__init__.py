@@ -1,6 +1,6 @@
 """The command line: `legato serve`, `chat`, `tail`, `show`, `ls`, `config`.
 
-Only `serve` and the reading of a database file know the server's insides; all else is a client of WIRE 2. What is
+Only `serve` and the reading of a database file know the server's insides; all else is a client of docs/http.md. What is
 heavy is imported where it is used, so that `legato --help` answers within 150 ms.
 """
 

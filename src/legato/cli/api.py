@@ -1,4 +1,4 @@
-"""WIRE 2 as a client speaks it: one session, JSON both ways, and every failure as one sentence."""
+"""docs/http.md as a client speaks it: one session, JSON both ways, and every failure as one sentence."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 60.0
 """For an answer that is no stream. A start waits for the store, which has 5 s; a long branch takes less."""
 SILENCE_SECONDS: Final = 30.0
-"""A stream says something at least every 10 s (WIRE 2): one that is silent for three of them is dead."""
+"""A stream says something at least every 10 s (docs/http.md): one that is silent for three of them is dead."""
 _DETAIL_MAX: Final = 500
 
 

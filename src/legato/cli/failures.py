@@ -33,7 +33,7 @@ class Unreachable(Failed):
 
 
 class Refused(Failed):
-    """The server answered with an error (WIRE 2, Errors). ``retry_after`` is in seconds."""
+    """The server answered with an error (docs/http.md, Errors). ``retry_after`` is in seconds."""
 
     def __init__(
         self,

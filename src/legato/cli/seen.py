@@ -1,4 +1,4 @@
-"""What the API's JSON is read into. Every value that WIRE may add to later is plain text here, and what is not shown is
+"""What the API's JSON is read into. A value that the API may add to later is plain text here, and what is not shown is
 not read: a client of today must not fall over a server of tomorrow.
 """
 

@@ -1,4 +1,4 @@
-"""A chat as its client holds it: where the next turn hangs, and the requests that make one (WIRE 2)."""
+"""A chat as its client holds it: where the next turn hangs, and the requests that make one (docs/http.md)."""
 
 from __future__ import annotations
 

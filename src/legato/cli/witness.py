@@ -1,4 +1,4 @@
-"""Proof that nothing was lost (WIRE 2, events): numbers without a hole, and of each block its length and its hash."""
+"""Proof that nothing was lost (docs/http.md): numbers without a hole, and of each block its length and its hash."""
 
 from __future__ import annotations
 

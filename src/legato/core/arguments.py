@@ -1,4 +1,4 @@
-"""A call's arguments: parsed strictly, once, and never repaired (TOOLS 1)."""
+"""A call's arguments: parsed strictly, once, and never repaired (docs/tools.md)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def canonical_sha256(value: Json) -> str:
 
 
 def idempotency_key(*, turn_id: str, round: int, ordinal: int, tool_name: str, input: dict[str, Json]) -> str:
-    """Stable over retries and restarts: ``ordinal`` is the call's place among the calls of its response (TOOLS 4)."""
+    """Stable over retries and restarts: ``ordinal`` is the call's place among the calls of its response."""
     return canonical_sha256([turn_id, round, ordinal, tool_name, input])
 
 

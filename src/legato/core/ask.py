@@ -1,6 +1,6 @@
 """What the model is sent, in our words. A provider's ``request`` turns an ``Ask`` into its wire.
 
-``model_view`` (WIRE 2) shows these same structs, so what a person reads there is what the wire was made from.
+``model_view`` (docs/http.md) shows these same structs, so what a person reads there is what the wire was made from.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ ToolChoice: TypeAlias = Literal["auto", "none", "required"] | NamedTool
 
 
 class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """WIRE 2, ``params``. ``provider`` is merged into the request's body as it is."""
+    """docs/http.md, ``params``. ``provider`` is merged into the request's body as it is."""
 
     max_tokens: int | UnsetType = UNSET
     temperature: float | UnsetType = UNSET

@@ -1,7 +1,7 @@
 """What a turn is made of.
 
 A block is one piece of a turn, at its ``index``. These structs are the closed or open block as readers, rows and
-clients see it; their JSON is WIRE 2, "A block". Fields that do not apply are left out (``UNSET``), never null, save
+clients see it; their JSON is in docs/http.md. Fields that do not apply are left out (``UNSET``), never null, save
 ``input``, which is null until it is whole, and ``outcome``, which is null while the result is open.
 """
 

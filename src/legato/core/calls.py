@@ -101,7 +101,7 @@ class Calls:
         return True
 
     def poison(self, response: Response, key: int, message: str) -> None:
-        """The execution stays in the ledger; what the model reads of it is an error (TOOLS 1)."""
+        """The execution stays in the ledger; what the model reads of it is an error (docs/tools.md)."""
         for call in self.of(response):
             if call.key != key:
                 continue

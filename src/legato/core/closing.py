@@ -1,6 +1,6 @@
 """How a turn whose owner died is ended by the next one, from what is stored and nothing else.
 
-A new owner begins with ``rewind`` (DESIGN 5, Numbers). What was open stops as ``partial``, every call is answered, a
+A new owner begins with ``rewind`` (docs/http.md). What was open stops as ``partial``, every call is answered, a
 round that ran is adopted up to what stands, and ``turn_end`` says that the turn was interrupted.
 """
 

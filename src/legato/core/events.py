@@ -1,4 +1,4 @@
-"""What can happen to a turn, as facts (WIRE 2, the table of events).
+"""What can happen to a turn, as facts (docs/http.md, the table of events).
 
 ``seq`` numbers the events of a turn 1, 2, 3 …; the machine alone gives numbers. ``encode`` makes the bytes that are
 said and stored: one JSON object, ``type`` first and ``seq`` second, without a line break in it, so that a line of a
@@ -17,7 +17,7 @@ from legato.core.blocks import BlockState, BlockType, CallError, Citation, Json,
 from legato.core.usage import Usage
 
 EPOCH_SIZE = 1_000_000
-"""An owner's n-th event has seq ``epoch * EPOCH_SIZE + n`` (DESIGN 5, Numbers)."""
+"""An owner's n-th event has seq ``epoch * EPOCH_SIZE + n`` (docs/http.md)."""
 
 Commitment: TypeAlias = Literal["committed", "adopted", "orphaned"]
 StopReason: TypeAlias = Literal["end", "calls", "pause", "length", "refusal", "other"]
@@ -148,7 +148,7 @@ class Steer(BaseEvent, frozen=True, kw_only=True, tag="steer"):
 
 
 class Notice(BaseEvent, frozen=True, kw_only=True, tag="notice"):
-    """``round`` is set where the model reads the message too, as input of that round (DESIGN 5)."""
+    """``round`` is set where the model reads the message too, as input of that round (docs/architecture.md)."""
 
     code: str
     message: str

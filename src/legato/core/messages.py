@@ -1,4 +1,4 @@
-"""History of blocks -> what the model is sent (DESIGN 5, "What the model is sent").
+"""History of blocks -> what the model is sent (docs/architecture.md, "What the model is sent").
 
 What is sent only grows: the messages of a request begin with those of the request before it. So everything here is a
 function of stored rows and looks only backwards. Committed and adopted rounds count, others never did. Results are

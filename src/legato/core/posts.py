@@ -1,4 +1,4 @@
-"""What clients may post (WIRE 2). Unknown fields are refused; bounds that a type can say are said here."""
+"""What clients may post (docs/http.md). Unknown fields are refused; bounds that a type can say are said here."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
-    """A stretch of a turn's time, in ms from its ``created_at`` (WIRE 2, timeline). ``end_ms`` is null while open."""
+    """A stretch of a turn's time, in ms from its ``created_at`` (docs/http.md). ``end_ms`` is null while open."""
 
     kind: Literal["round", "block", "tool_held", "tool_wait", "tool_run", "store", "waiting", "owner"]
     name: str

@@ -1,4 +1,4 @@
-"""Which sealed calls may run now (TOOLS 2).
+"""Which sealed calls may run now (docs/tools.md).
 
 Order of start is the model's order. A ``read`` starts at once; a call with effects waits until its response has ended
 well, and for the earlier calls with effects of its lane. Timing never decides which call is over a limit: places are

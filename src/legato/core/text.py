@@ -1,4 +1,4 @@
-"""Text as it may be numbered, hashed and stored: valid UTF-8 without NUL (DESIGN 5.4), and its measure."""
+"""Text as it may be numbered, hashed and stored: valid UTF-8 without NUL (docs/architecture.md), and its measure."""
 
 from __future__ import annotations
 

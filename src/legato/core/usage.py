@@ -12,7 +12,7 @@ _WEAKNESS: dict[Source, int] = {"reported": 0, "estimated": 1, "unknown": 2}
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """``input_tokens`` includes both cache figures, ``output_tokens`` the reasoning (WIRE 2)."""
+    """``input_tokens`` includes both cache figures, ``output_tokens`` the reasoning (docs/http.md)."""
 
     input_tokens: int | None = None
     cache_read_tokens: int | None = None

@@ -1,4 +1,4 @@
-"""What clients are shown (WIRE 2). The HTTP surface encodes these as they are, and its OpenAPI is made from them."""
+"""What clients are shown (docs/http.md). HTTP encodes these as they are, and its OpenAPI is made from them."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ class ProblemView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True):
-    """``application/problem+json`` (RFC 9457) and what WIRE adds to it."""
+    """``application/problem+json`` (RFC 9457) and what ours adds to it."""
 
     type: str
     title: str

@@ -1,1 +1,1 @@
-"""Surfaces translate, they never decide: HTTP in front of ``runtime.service`` (WIRE 2)."""
+"""Surfaces translate, they never decide: HTTP in front of ``runtime.service`` (docs/http.md)."""

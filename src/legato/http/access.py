@@ -1,4 +1,4 @@
-"""Who may ask, and from which page (WIRE 1 "Who may ask"): Host, proxies, Origin, CORS, and the form of a body.
+"""Who may ask, and from which page (docs/http.md "Who may ask"): Host, proxies, Origin, CORS, and the form of a body.
 
 Without authentication the server trusts its own machine, so a page on the web must not reach it through a person's
 browser: by another name for loopback (Host), by a form or script of its own (Origin), or by a tunnel (Forwarded).

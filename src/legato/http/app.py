@@ -38,7 +38,7 @@ class HttpSettings:
     # RFC 8259 lets a parser bound it; schemas and tool inputs of real requests stay under 20.
     json_depth: int = 64
     readers: int = 5_000
-    # WIRE 2: a comment at least every 10 s.
+    # docs/http.md: a comment at least every 10 s.
     beat_seconds: float = 9.0
     stall_seconds: float = 120.0
 

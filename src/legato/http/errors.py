@@ -1,4 +1,4 @@
-"""Every error that leaves over HTTP, as ``application/problem+json`` (RFC 9457, WIRE 2 "Errors").
+"""Every error that leaves over HTTP, as ``application/problem+json`` (RFC 9457, docs/http.md "Errors").
 
 ``CODES`` is the closed list: docs/errors.md and the OpenAPI show the same, and a test compares them with what the
 source raises. A code's status stands here, because only this surface speaks HTTP. A problem's ``type`` is

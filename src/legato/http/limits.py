@@ -1,4 +1,4 @@
-"""Bounds of a request, kept while it arrives: the path, the query, the body in bytes and in time (DESIGN 1, P12).
+"""Bounds of a request, kept while it arrives: the path, the query, the body in bytes and in time (P12).
 
 What is inside gets a body that is whole and within its bound, as one message, or is not called.
 """

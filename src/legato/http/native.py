@@ -1,4 +1,4 @@
-"""Legato's own surface: ``/v1/turns``, ``/v1/chats``, ``/v1/tools``, ``/v1/models`` (WIRE 2)."""
+"""Legato's own surface: ``/v1/turns``, ``/v1/chats``, ``/v1/tools``, ``/v1/models`` (docs/http.md)."""
 
 from __future__ import annotations
 

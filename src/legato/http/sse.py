@@ -1,4 +1,4 @@
-"""A turn's events as a Server-Sent Events stream (WIRE 2 "GET /v1/turns/{id}/events"), as raw ASGI.
+"""A turn's events as a Server-Sent Events stream (docs/http.md "GET /v1/turns/{id}/events"), as raw ASGI.
 
 A stream only reads: when it ends, for whatever reason, the turn does not. It ends after ``turn_end``, when the client
 leaves, when the server stops, or when the store is away; only the first of these is an end of the turn.

@@ -287,7 +287,7 @@ class Decoder:
         if rest := self._halves.rest(block.key):
             out.append(Delta(block.key, rest))
         if block.arguments is not None and block.arguments.begun and not block.arguments.complete:
-            # Cut at max_tokens, or bad JSON? The stop reason tells: the one is dropped, the other answered (TOOLS 7).
+            # Cut at max_tokens, or bad JSON? The stop reason tells: the one is dropped, the other answered.
             self._unsealed.append(block)
             return
         out.append(_closed(block, self._model))

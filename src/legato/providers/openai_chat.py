@@ -345,7 +345,7 @@ class Decoder:
     def _close(self, out: list[ProviderInput]) -> None:
         if self._speaking == "thinking":
             kept: dict[str, Json] = {"reasoning_details": self._details} if self._details else {}
-            # Thinking that no vendor wants back says so by having nothing kept: then it is not sent (DESIGN 5).
+            # Thinking that no vendor wants back says so by having nothing kept: then it is not sent.
             wanted = bool(kept) or (self._thought_in_field and self._vendor.thinking_back is not None)
             out.append(BlockClosed(key=self._key, provider_data=self._kept(kept) if wanted else UNSET))
             self._details = []

@@ -2,7 +2,7 @@
 
 A piece belongs to a call by its ``index``, where the vendor counts; others send none, or always 0, with ids that are
 empty, repeated or late, and with names in pieces, repeated, or last. A call is said to the machine when its whole name
-and the first of its arguments are there, and sealed by the provider's ``seal`` (TOOLS 1). Linear in the bytes received.
+and the first of its arguments are there, and sealed by the provider's ``seal``. Linear in the bytes received.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ Seal: TypeAlias = Literal["object", "next", "finish"]
 
 
 class Vendor(msgspec.Struct, frozen=True, kw_only=True):
-    """``seal``: when a call's arguments are whole, where the configuration says ``auto`` (TOOLS 1).
+    """``seal``: when a call's arguments are whole, where the configuration says ``auto`` (docs/tools.md).
 
     ``max_tokens``: the parameter's name. ``effort``: how thinking is asked for. ``thinking_back``: the field that the
     model's own thinking is sent back in; None where it is not wanted. ``strict``: unknown fields of a message are

@@ -48,7 +48,7 @@ def noted(mine: Mapping[str, Json], name: str) -> Json:
 
 
 class CallIds:
-    """The ids of one request's calls: the vendor's own where it is usable and not taken yet, else ours (TOOLS).
+    """The ids of one request's calls: the vendor's own where it is usable and not taken yet, else ours.
 
     ``shortened``, where the vendor's ids have a fixed form, makes one of it from ours.
     """

@@ -138,7 +138,7 @@ class HttpProvider:
         await self._transport.close()
 
     def _log(self, model: str, *, known: bool, dropped: Sequence[Dropped]) -> None:
-        """Once for each cause (DESIGN 1, P13)."""
+        """Once for each cause (docs/guarantees.md, P13)."""
         named = f"{self.name}/{model}"
         if not known:
             warn_once(_logger, f"unknown_model:{named}", f"{named} is in no table: its limits and prices are unknown")

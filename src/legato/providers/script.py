@@ -1,4 +1,4 @@
-"""The script language of ``script/…`` models (WIRE 4): what a user turn may hold in place of a prompt.
+"""The script language of ``script/…`` models (docs/testing.md): what a user turn may hold in place of a prompt.
 
 One JSON object a line. ``parse`` reads it whole before anything runs; ``rounds`` cuts it where a response ends.
 """

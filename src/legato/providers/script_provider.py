@@ -39,7 +39,7 @@ from legato.providers.script_demo import demo
 WIRE = "script"
 
 ARGUMENTS_DELTA = 16
-"""Characters of a call's arguments in one delta (WIRE 4)."""
+"""Characters of a call's arguments in one delta (docs/testing.md)."""
 _WORD = re.compile(r"\s*\S+|\s+\Z")
 _BATCH = 256
 """Inputs at once at most: about what one read of a socket holds, so that others get their turn."""

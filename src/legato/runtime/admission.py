@@ -1,4 +1,4 @@
-"""What a POST becomes: all of it is checked and settled before anything is stored or asked (WIRE 2, POST /v1/turns)."""
+"""What a POST becomes: all of it is checked and settled before anything is stored or asked (docs/http.md)."""
 
 from __future__ import annotations
 

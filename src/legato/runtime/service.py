@@ -64,7 +64,7 @@ _logger = logging.getLogger(__name__)
 CLOSING_SECONDS = 5.0
 """After the drain: to end what still runs, and again to store what is left."""
 CANCEL_STORE_SECONDS = 1.0
-"""How long the answer to a cancel waits for its row (WIRE 2); the owner acts before."""
+"""How long the answer to a cancel waits for its row (docs/http.md); the owner acts before."""
 LOCAL = "local"
 """The principal of everybody where nobody is asked who comes."""
 

@@ -1,4 +1,4 @@
-"""Where a turn's time went (WIRE 2, timeline), written down from the events it says."""
+"""Where a turn's time went (docs/http.md, timeline), written down from the events it says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One call of a tool, from its start to its one result (TOOLS 3).
+"""One call of a tool, from its start to its one result (docs/tools.md).
 
 ``Toolbox.run`` always comes back with a result, bounded in time and size: whatever the tool raises, returns, or refuses
 to stop doing. Once told to stop, by a cancel or a timeout, a tool has ``grace`` seconds; a good end within it is kept.

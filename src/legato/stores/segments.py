@@ -62,7 +62,7 @@ def _cut(turn_id: str, segment: LogSegment, gaps: Sequence[Range]) -> list[LogSe
 
 
 def without_hole(ranges: Iterable[Range]) -> bool:
-    """Whether each segment goes on where the one before it stopped, or begins a later epoch (DESIGN 5, Numbers)."""
+    """Whether each segment goes on where the one before it stopped, or begins a later epoch (docs/http.md)."""
     previous: int | None = None
     for first, last in ranges:
         if previous is not None and first != previous + 1 and not _begins_epoch_after(previous, first):

@@ -1,4 +1,4 @@
-"""The faults of TOOLS 7: a response with four calls in which one thing goes wrong, for a conformance suite."""
+"""The faults of docs/testing.md: a response with four calls in which one thing goes wrong, for a conformance suite."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ FailureKind: TypeAlias = Literal[
 ]
 Ending: TypeAlias = Literal["eof", "reset", "complete"]
 
-ARGUMENT_PIECE = 16  # characters of a call's arguments in a delta, as the script provider sends them (WIRE 4)
+ARGUMENT_PIECE = 16  # characters of a call's arguments in a delta, as the script provider sends them (docs/testing.md)
 WORD = re.compile(r"\s*\S+|\s+\Z")
 
 
@@ -181,7 +181,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChatStyle(msgspec.Struct, frozen=True, kw_only=True):
-    """How a vendor bends the chat completions wire; the defaults are OpenAI's own (FACTS, "OpenAI chat")."""
+    """How a vendor bends the chat completions wire; the defaults are OpenAI's own (seen 2026-11)."""
 
     reasoning: Literal["reasoning_content", "reasoning", "reasoning_details", "think_tag"] = "reasoning_content"
     index: Literal["counted", "missing", "null", "zero"] = "counted"

@@ -1,4 +1,4 @@
-"""Scripts as a file: one JSON step a line, as the script provider takes it (WIRE 4), a round after each ``end``.
+"""Scripts as a file: one JSON step a line, as the script provider takes it, a round after each ``end``.
 
 Beside those steps: ``{"gate": NAME}``, ``{"ping": true}`` and ``{"usage": {"input_tokens": 9}}``.
 """

@@ -1,4 +1,4 @@
-"""``@tool``: a function becomes something a model may call (WIRE 3).
+"""``@tool``: a function becomes something a model may call (docs/tools.md).
 
 The function stays what it was and keeps its declaration as an attribute; nothing is registered anywhere until a
 registry is given the function or its file. What is wrong is a ``ConfigError`` with file and line.
@@ -59,7 +59,7 @@ def tool(
     reconcile: Reconcile | None = None,
     formatter: Formatter | None = None,
 ) -> _F | Callable[[_F], _F]:
-    """Declare a function as a tool. WIRE 3 says what each argument means.
+    """Declare a function as a tool. docs/tools.md says what each argument means.
 
     ``lane`` and ``needs_approval`` may be functions of the call's arguments, one dict; ``reconcile`` is a function of
     an idempotency key. The function is given back and can be called as before.

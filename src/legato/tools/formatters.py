@@ -1,4 +1,4 @@
-"""From a raw result to what the model reads (DESIGN 5, Formatters).
+"""From a raw result to what the model reads (docs/tools.md, Formatters).
 
 A formatter is applied when messages are built, never when results are stored. It sees good results only; of a failed
 call the model reads the error. A formatter that raises, or gives no text, is replaced by the default one for that

@@ -1,4 +1,4 @@
-"""A Python function as a tool (``ports.Tool``), made by ``@tool`` from what was declared (WIRE 3)."""
+"""A Python function as a tool (``ports.Tool``), made by ``@tool`` from what was declared (docs/tools.md)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 MAX_OUTPUT = 64 * 1024
 """Bytes of a result that the model reads, unless the tool says otherwise: about 16,000 tokens."""
 TIMEOUT = 60.0
-"""Seconds (WIRE 3)."""
+"""Seconds (docs/tools.md)."""
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
@@ -44,7 +44,7 @@ _Option = TypeVar("_Option")
 
 
 class Options(NamedTuple):
-    """What may be said with ``@tool(…)`` besides the name (WIRE 3). Not checked yet."""
+    """What may be said with ``@tool(…)`` besides the name (docs/tools.md). Not checked yet."""
 
     effect: Effect = "write"
     eager: bool = False
