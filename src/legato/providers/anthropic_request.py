@@ -393,6 +393,16 @@ def _dropped(name: str, why: str) -> Dropped:
     return Dropped("param_dropped", f"{name}: {why}")
 
 
+def reads(block: SentImage | SentFile) -> bool:
+    """Whether the wire takes it; it may come from a turn that another provider answered."""
+    if isinstance(block, SentImage):
+        return block.url is not UNSET or block.media_type is UNSET or block.media_type in _IMAGES
+    is_pdf = block.media_type == "application/pdf"
+    if block.url is not UNSET:
+        return is_pdf or block.media_type is UNSET
+    return is_pdf or is_text(block.media_type)
+
+
 def admit(said: Sequence[Block]) -> None:
     """Raise ``InvalidRequest`` for an image or a file of a kind that this wire never takes."""
     for place, block in enumerate(said):

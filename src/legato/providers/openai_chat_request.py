@@ -284,6 +284,16 @@ def _dropped(name: str, why: str) -> Dropped:
     return Dropped("param_dropped", f"{name}: {why}")
 
 
+def reads(block: SentImage | SentFile, *, host: str) -> bool:
+    """Whether this vendor takes it; it may come from a turn that another provider answered."""
+    vendor = vendor_of(host)
+    if isinstance(block, SentImage):
+        return block.url is not UNSET or block.media_type is UNSET or block.media_type.startswith("image/")
+    if block.url is not UNSET:
+        return vendor.file_urls
+    return is_text(block.media_type) or (vendor.files and block.media_type == "application/pdf")
+
+
 def admit(said: Sequence[Block], *, host: str) -> None:
     """Raise ``InvalidRequest`` for an image or a file of a kind that this vendor never takes."""
     vendor = vendor_of(host)

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias, assert_never
 import msgspec
 from msgspec import UNSET
 
-from legato.core.ask import Ask, Message, SentBlock, SentImage, SentText, SentToolResult, SentToolUse
+from legato.core.ask import Ask, Message, SentBlock, SentFile, SentImage, SentText, SentToolResult, SentToolUse
 from legato.core.blocks import Block, ImageBlock
 from legato.core.errors import InvalidRequest
 from legato.observability import warn_once
@@ -95,7 +95,7 @@ class HttpProvider:
 
     def fit(self, ask: Ask) -> tuple[Ask, Sequence[Dropped]]:
         model = catalogue.find(self._vendor, ask.model)
-        ask, dropped = _without_what_it_cannot_read(ask, self._info(ask.model))
+        ask, dropped = _without_what_it_cannot_read(ask, self._info(ask.model), self._reads)
         match self._settings.wire:
             case "anthropic":
                 ask, more = anthropic_request.fit(ask, model)
@@ -105,6 +105,15 @@ class HttpProvider:
                 assert_never(wire)
         self._log(ask.model, known=model is not None, dropped=[*dropped, *more])
         return ask, [*dropped, *more]
+
+    def _reads(self, block: SentImage | SentFile) -> bool:
+        match self._settings.wire:
+            case "anthropic":
+                return anthropic_request.reads(block)
+            case "openai_chat":
+                return openai_chat_request.reads(block, host=self._host)
+            case wire:
+                assert_never(wire)
 
     async def stream(self, ask: Ask, sink: Sink) -> None:
         settings = self._settings
@@ -149,7 +158,9 @@ class HttpProvider:
         return msgspec.structs.replace(catalogue.info(self._vendor, name), provider=self.name)
 
 
-def _without_what_it_cannot_read(ask: Ask, info: ModelInfo) -> tuple[Ask, list[Dropped]]:
+def _without_what_it_cannot_read(
+    ask: Ask, info: ModelInfo, reads: Callable[[SentImage | SentFile], bool]
+) -> tuple[Ask, list[Dropped]]:
     dropped: list[Dropped] = []
     if not info.tools:
         if ask.tools:
@@ -160,6 +171,12 @@ def _without_what_it_cannot_read(ask: Ask, info: ModelInfo) -> tuple[Ask, list[D
     if not info.images and any(isinstance(block, SentImage) for message in ask.messages for block in message.blocks):
         ask = msgspec.structs.replace(ask, messages=_told(ask, _seen))
         dropped.append(Dropped("images_left_out", f"{info.id} takes no images"))
+    blocks = [block for message in ask.messages for block in message.blocks]
+    unread = [block for block in blocks if isinstance(block, SentImage | SentFile) and not reads(block)]
+    if unread:
+        ask = msgspec.structs.replace(ask, messages=_told(ask, partial(_read, unread=unread)))
+        kinds = ", ".join(sorted({_kind(block) for block in unread}))
+        dropped.append(Dropped("files_left_out", f"the provider of {info.id} does not take {kinds}"))
     return ask, dropped
 
 
@@ -170,6 +187,19 @@ def _told(ask: Ask, tell: Callable[[SentBlock], SentBlock]) -> tuple[Message, ..
 def _seen(block: SentBlock) -> SentBlock:
     """Words in the place of an image, so that the model knows that there was one."""
     return SentText(text="[an image, which this model cannot see]") if isinstance(block, SentImage) else block
+
+
+def _read(block: SentBlock, unread: Sequence[SentBlock]) -> SentBlock:
+    """Words in the place of what this provider does not take, though another did."""
+    if not isinstance(block, SentImage | SentFile) or block not in unread:
+        return block
+    name = f", {block.name}" if isinstance(block, SentFile) and block.name is not UNSET else ""
+    return SentText(text=f"[a file{name}, of a kind that this model cannot read: {_kind(block)}]")
+
+
+def _kind(block: SentImage | SentFile) -> str:
+    by = "" if block.url is UNSET else " by URL"
+    return ("a file" if block.media_type is UNSET else block.media_type) + by
 
 
 def _called(block: SentBlock) -> SentBlock:
