@@ -1,6 +1,7 @@
 """The whole server in this loop, on a real socket and a SQLite file, with an upstream in place of the vendors.
 
 ``playing`` opens both; ``serving`` the server alone. ``frames_of`` and ``standing`` cut a response at any frame.
+Whatever is read through ``client`` and ``events`` is held to the server's own OpenAPI (documented.py).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import anyio
 import anyio.abc
 import httpx
 from msgspec.structs import replace
+from tests.e2e.documented import Document
 
 from legato import compose
 from legato.config import Config, load
@@ -48,6 +50,22 @@ class Visitor:
         self.client = client
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
+        self.document = Document({"paths": {}})
+        self._deltas = 0
+
+    async def read_document(self) -> None:
+        """From now on every answer and event is held to it."""
+        self.document = document = Document((await self.client.get("/v1/openapi.json")).json())
+
+        async def check(answer: httpx.Response) -> None:
+            kind = answer.headers.get("content-type", "")
+            if answer.request.method != "HEAD" and not kind.startswith("text/event-stream"):
+                body = await answer.aread()
+                asked = answer.request
+                wrong = document.complaints(asked.method, asked.url.path, answer.status_code, kind, body)
+                assert wrong == []
+
+        self.client.event_hooks["response"].append(check)
 
     async def post(self, said: str | None = None, **fields: Json) -> Json:
         """The answer's JSON to a turn that was accepted."""
@@ -93,7 +111,14 @@ class Visitor:
                 for frame in frames:
                     for line in frame.splitlines():
                         if line.startswith(b"data: "):
+                            self._check(line[6:])
                             yield line[6:]
+
+    def _check(self, data: bytes) -> None:
+        """Held to the schema, its deltas only as often as it takes to see that they are all alike."""
+        self._deltas += data.startswith(b'{"type":"block_delta"')
+        if self._deltas < 50 or not data.startswith(b'{"type":"block_delta"'):
+            assert self.document.of_event(data) == []
 
     async def followed(self, turn_id: str, *, after: int = 0, each: bool = False) -> list[e.Event]:
         """Everything from ``after`` on, until ``turn_end``."""
@@ -161,7 +186,9 @@ async def spawned(
         try:
             port = await _port_said(process)
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=BOUND, trust_env=False) as client:
-                yield Child(process, client, port)
+                child = Child(process, client, port)
+                await child.read_document()
+                yield child
         finally:
             if process.returncode is None:
                 process.kill()
@@ -263,9 +290,11 @@ async def serving(
                 async with httpx.AsyncClient(
                     base_url=f"http://127.0.0.1:{port}", timeout=BOUND, trust_env=False
                 ) as client:
-                    yield House(service, server, client, port)
+                    house = House(service, server, client, port)
+                    await house.read_document()
+                    yield house
             finally:
-                server.should_exit = True
+                server.stop()
                 with anyio.move_on_after(BOUND, shield=True):
                     await stopped.wait()
 
@@ -354,5 +383,5 @@ def unpaired(body: Json) -> list[str]:
 
 
 def script(*steps: Mapping[str, Json]) -> str:
-    """A user turn that is itself the script (WIRE 4)."""
+    """A user turn that is itself the script (docs/testing.md)."""
     return "```script\n" + "\n".join(json.dumps(step) for step in steps) + "\n```"

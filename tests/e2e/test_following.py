@@ -443,6 +443,7 @@ async def test_a_hundred_readers_of_one_turn_get_the_same_bytes(tmp_path: Path) 
         limits = httpx.Limits(max_connections=200)
         async with httpx.AsyncClient(base_url=house.url, timeout=BOUND, trust_env=False, limits=limits) as many:
             crowd = House(house.service, house.server, many, house.port)
+            await crowd.read_document()
 
             async def follow() -> None:
                 read.append([frame async for frame in crowd.frames(turn_id, each=True)])
@@ -564,7 +565,7 @@ async def test_a_deleted_chat_ends_its_streams_and_is_gone(tmp_path: Path) -> No
 
 
 async def test_a_view_and_the_events_after_it_are_the_whole_turn(tmp_path: Path) -> None:
-    """WIRE 2: go on with ``?after={last_seq}``, from any moment of the turn."""
+    """docs/http.md: go on with ``?after={last_seq}``, from any moment of the turn."""
     async with playing(tmp_path, tools=TOOLS) as (house, upstream):
         upstream.enqueue(*story())
         turn_id = await house.ask("Tell me", model=MODELS["anthropic"])

@@ -384,7 +384,7 @@ async def test_a_store_that_was_away_has_everything_once_it_is_back(tmp_path: Pa
 
 @pytest.mark.parametrize("fault", ["hangs", "is away"])
 async def test_a_cancel_acts_at_once_whatever_the_store_does(fault: str, tmp_path: Path) -> None:
-    """P6, WIRE 2: 202 with ``stored`` false; the vendor is hung up on, and the readers see the turn stop."""
+    """P6: 202 with ``stored`` false; the vendor is hung up on, and the readers see the turn stop."""
     async with faulty(tmp_path) as ((house, upstream), store):
         upstream.enqueue(Script([Say("Talking"), Gate("here")]))
         turn_id = await house.ask("Talk", model=MODELS["anthropic"])
@@ -503,7 +503,7 @@ async def test_a_post_that_was_given_up_on_makes_one_turn_all_the_same(tmp_path:
 
 
 async def test_a_stream_with_the_store_away_is_closed_without_a_status(tmp_path: Path) -> None:
-    """WIRE 2: an ``EventSource`` takes any other answer for the end."""
+    """An ``EventSource`` takes any other answer for the end."""
     async with faulty(tmp_path) as ((house, upstream), store):
         upstream.enqueue(Script([Say("Talking"), Gate("here")]))
         turn_id = await house.ask("Talk", model=MODELS["anthropic"])

@@ -1,4 +1,4 @@
-"""What may be posted, where it hangs, and what becomes of it (WIRE 2)."""
+"""What may be posted, where it hangs, and what becomes of it (docs/http.md)."""
 
 from __future__ import annotations
 

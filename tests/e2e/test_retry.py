@@ -1,4 +1,4 @@
-"""A vendor that fails: asked again before anything was seen, gone on from after it (TOOLS 5; hazards 20, 21)."""
+"""A vendor that fails: asked again before anything was seen, gone on from after it (hazards 20, 21)."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ async def test_a_response_that_dies_after_visible_text_ends_the_turn_and_keeps_t
 
 @WIRES
 async def test_a_response_that_dies_after_a_sealed_call_is_adopted_and_gone_on_from(wire: Wire, tmp_path: Path) -> None:
-    """TOOLS 5: its calls stand, held ones are answered, what came after them is seen and not sent."""
+    """Its calls stand, held ones are answered, what came after them is seen and not sent."""
     flags = patience(idle_timeout=0.5)
     plays: dict[str, list[Answer]] = {
         name: [

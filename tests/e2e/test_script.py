@@ -1,19 +1,20 @@
-"""The provider that needs no key: what it says, and that it is held to what real ones are (WIRE 4, hazard 35)."""
+"""The provider that needs no key is held to what real ones are (docs/testing.md, hazard 35)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import pytest
-from tests.e2e.house import MODELS, Json, configured, playing, script, serving, unpaired
+from tests.e2e.house import MODELS, House, Json, configured, playing, script, serving, unpaired
 
 from legato import tool
 from legato.core import events as e
 from legato.core.blocks import TextBlock, ThinkingBlock, ToolResultBlock, ToolUseBlock
 from legato.core.fold import Turn, fold
-from legato.testing.upstream import AfterSeal, Call, Cut, End, ErrorEvent, Say, Script, Step, Think
+from legato.testing.upstream import AfterSeal, Call, Cut, End, ErrorEvent, Say, Script, Step, Think, Upstream
 
 Provider: TypeAlias = Literal["script", "anthropic", "openai_chat"]
 PROVIDERS = pytest.mark.parametrize("provider", get_args(Provider))
@@ -30,7 +31,7 @@ class Played(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """TOOLS 7: what happens to a response of four calls, for the wires and in the script's words."""
+    """What happens to a response of four calls, for the wires and in the script's words."""
 
     steps: Sequence[Step]
     lines: Sequence[Mapping[str, Json]]
@@ -83,16 +84,17 @@ FAULTS = {
 }  # fmt: skip
 
 
-async def play(provider: Provider, fault: Fault, folder: Path) -> Played:
-    ran: list[str] = []
+class Stage:
+    """A server where a fault can be played by any provider. ``look`` is its one tool."""
 
-    @tool(effect="read")
-    async def look(what: str) -> str:
-        """Looks."""
-        ran.append(what)
-        return f"seen {what}"
+    def __init__(self, house: House, upstream: Upstream, ran: list[str]) -> None:
+        self._house = house
+        self._upstream = upstream
+        self._ran = ran
 
-    async with playing(folder, tools=(look,), providers__script__enabled=True) as (house, upstream):
+    async def play(self, provider: Provider, fault: Fault) -> Played:
+        self._ran.clear()
+        house, upstream = self._house, self._upstream
         if provider == "script":
             ends: list[Json] = [] if "fail" in fault.lines[-1] else [{"end": "calls"}]
             first = await house.post(script(*fault.lines, *ends, {"text": "So it is."}), model="script/echo")
@@ -101,6 +103,7 @@ async def play(provider: Provider, fault: Fault, folder: Path) -> Played:
             first = await house.post("Look", model=MODELS[provider])
         turn_id = first["assistant_turn"]["id"]
         turn = await house.folded(turn_id)
+        upstream._answers.clear()
         view = await house.get(f"/v1/turns/{turn_id}/model_view") if len(turn.rounds) > 1 else {"results": []}
         for model in MODELS.values():  # whoever answered, any vendor takes what was said
             upstream.enqueue(Script([Say("Go on.")]))
@@ -110,32 +113,54 @@ async def play(provider: Provider, fault: Fault, folder: Path) -> Played:
             if turn.rounds[0].commitment == "orphaned":
                 answers = [one for one in upstream.requests[-1].body["messages"] if one["role"] == "assistant"]
                 assert "I look." not in str(answers)
-    return Played(turn, sorted(ran), [one["text"] for one in view["results"]])
+        return Played(turn, sorted(self._ran), [one["text"] for one in view["results"]])
+
+
+@asynccontextmanager
+async def stage(folder: Path) -> AsyncIterator[Stage]:
+    ran: list[str] = []
+
+    @tool(effect="read")
+    async def look(what: str) -> str:
+        """Looks."""
+        ran.append(what)
+        return f"seen {what}"
+
+    async with playing(folder, tools=(look,), providers__script__enabled=True) as (house, upstream):
+        yield Stage(house, upstream, ran)
+
+
+async def play(provider: Provider, fault: Fault, folder: Path) -> Played:
+    async with stage(folder) as one:
+        return await one.play(provider, fault)
 
 
 @PROVIDERS
-@pytest.mark.parametrize("name", FAULTS)
-async def test_a_fault_has_the_same_consequences_whoever_serves(name: str, provider: Provider, tmp_path: Path) -> None:
-    """TOOLS 7, hazard 35."""
-    fault = FAULTS[name]
-    turn, ran, sent = await play(provider, fault, tmp_path)
-    results = sorted((b for b in turn.blocks if isinstance(b, ToolResultBlock)), key=lambda block: block.call_id)
-    assert ran == fault.ran
-    assert sorted(str(block.outcome) for block in results) == sorted(fault.outcomes)
-    assert len({block.call_id for block in results}) == len(results)
-    assert turn.rounds[0].commitment == fault.commitment
-    assert [block.text for block in turn.blocks if isinstance(block, TextBlock)][1:] == (
-        ["So it is."] if fault.goes_on else []
-    )
+async def test_a_fault_has_the_same_consequences_whoever_serves(provider: Provider, tmp_path: Path) -> None:
+    """Hazard 35."""
+    async with stage(tmp_path) as one:
+        for name, fault in FAULTS.items():
+            check_fault(name, fault, await one.play(provider, fault))
+
+
+def check_fault(name: str, fault: Fault, played: Played) -> None:
+    turn, ran, sent = played
+    results = [block for block in turn.blocks if isinstance(block, ToolResultBlock)]
+    assert ran == fault.ran, name
+    assert sorted(str(block.outcome) for block in results) == sorted(fault.outcomes), name
+    assert len({block.call_id for block in results}) == len(results), name
+    assert turn.rounds[0].commitment == fault.commitment, name
+    said = [block.text for block in turn.blocks if isinstance(block, TextBlock)]
+    assert said[1:] == (["So it is."] if fault.goes_on else []), name
     if fault.goes_on:
-        assert (turn.status, turn.stop_reason) == ("complete", "end")
-        assert sent[:3] == [f"seen {one}" for one in THREE]
-        assert len(sent) == len(fault.outcomes)
+        assert (turn.status, turn.stop_reason) == ("complete", "end"), name
+        assert sent[:3] == [f"seen {one}" for one in THREE], name
+        assert len(sent) == len(fault.outcomes), name
 
 
 @PROVIDERS
 async def test_a_refused_response_is_shown_and_is_no_history(provider: Provider, tmp_path: Path) -> None:
-    """TOOLS 7: its calls are cancelled where they had not ended, and no further request is made for it."""
+    """Its calls are cancelled where they had not ended, and no further request is made for it."""
     refusal = Fault(
         [Say("I look."), *calls(*THREE), End("refusal")], [{"text": "I look."}, *lines(*THREE), {"fail": "refusal"}],
         [], [], None, goes_on=False,
@@ -151,7 +176,7 @@ async def test_a_refused_response_is_shown_and_is_no_history(provider: Provider,
 
 
 async def test_arguments_that_change_after_the_seal_give_an_error_and_one_run(tmp_path: Path) -> None:
-    """TOOLS 1: what ran stays in the ledger; the model reads that it was wrong."""
+    """What ran stays in the ledger; the model reads that it was wrong."""
     fault = Fault([*calls("t0"), AfterSeal(call=0, arguments='{"what":"else"}')], [], [], [], None, goes_on=True)
     turn, ran, sent = await play("openai_chat", fault, tmp_path)
     assert ran == ["t0"]
@@ -229,9 +254,8 @@ async def test_arguments_come_in_sixteens_and_steps_after_an_end_are_the_next_ro
     assert [record.stop_reason for record in turn.rounds] == ["calls", "calls", "end"]
 
 
-@pytest.mark.parametrize(
-    ("lines", "number"),
-    [
+async def test_a_bad_line_is_422_with_its_number_and_nothing_runs(tmp_path: Path) -> None:
+    wrong = [
         (['{"text": "a"}', "", '{"txet": "b"}'], 3),
         (["no json"], 1),
         (['{"text": "a", "pace": -1}'], 1),
@@ -239,16 +263,14 @@ async def test_arguments_come_in_sixteens_and_steps_after_an_end_are_the_next_ro
         (['{"fail": "loudly"}'], 1),
         (['{"text": "a", "wait": 1}'], 1),
         (["[1]"], 1),
-    ],
-)
-async def test_a_bad_line_is_422_with_its_number_and_nothing_runs(
-    lines: list[str], number: int, tmp_path: Path
-) -> None:
+    ]
     async with serving(configured(tmp_path)) as house:
-        body = {"input": "```script\n" + "\n".join(lines) + "\n```", "model": "script/echo", "turn_id": "mine"}
-        answer = await house.client.post("/v1/turns", json=body)
-        assert (answer.status_code, answer.json()["code"]) == (422, "script_invalid")
-        assert f"line {number}:" in answer.json()["detail"]
+        for lines_of, number in wrong:
+            source = "```script\n" + "\n".join(lines_of) + "\n```"
+            body = {"input": source, "model": "script/echo", "turn_id": "mine"}
+            answer = await house.client.post("/v1/turns", json=body)
+            assert (answer.status_code, answer.json()["code"]) == (422, "script_invalid")
+            assert f"line {number}:" in answer.json()["detail"]
         assert (await house.client.get("/v1/turns/mine")).status_code == 404
         assert (await house.get("/v1/chats"))["data"] == []
 
@@ -282,12 +304,14 @@ async def test_a_stall_waits_until_somebody_cancels(tmp_path: Path) -> None:
     assert (turn.status, [block.text for block in turn.blocks]) == ("cancelled", ["a"])
 
 
-@pytest.mark.parametrize("fault", ["overloaded", "cut", "bad_json"])
-async def test_a_script_that_dies_at_once_is_asked_again_and_ends_in_an_error(fault: str, tmp_path: Path) -> None:
+async def test_a_script_that_dies_at_once_is_asked_again_and_ends_in_an_error(tmp_path: Path) -> None:
     async with serving(configured(tmp_path)) as house:
-        turn = await house.folded(await house.ask(script({"fail": fault}), model="script/echo"))
-    assert (turn.status, turn.blocks) == ("error", ())
-    assert [record.attempt for record in turn.rounds] == [1, 2, 3]
+        faults = ("overloaded", "cut", "bad_json")
+        turns = [await house.ask(script({"fail": fault}), model="script/echo") for fault in faults]
+        for turn_id in turns:
+            turn = await house.folded(turn_id)
+            assert (turn.status, turn.blocks) == ("error", ())
+            assert [record.attempt for record in turn.rounds] == [1, 2, 3]
 
 
 async def test_without_a_key_the_script_answers_and_shows_what_there_is(tmp_path: Path) -> None:

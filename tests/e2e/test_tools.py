@@ -150,7 +150,7 @@ async def test_an_eager_write_starts_at_its_seal(wire: Wire, tmp_path: Path) -> 
 
 @WIRES
 async def test_calls_with_effects_run_one_at_a_time_in_call_order(wire: Wire, tmp_path: Path) -> None:
-    """TOOLS 2.2: one lane for the turn; a lane of its own runs beside it."""
+    """One lane for the turn; a lane of its own runs beside it."""
     log: list[str] = []
     lane_over = anyio.Event()
 
@@ -437,7 +437,7 @@ async def test_the_loop_goes_on_while_a_plain_tool_blocks_its_thread(wire: Wire,
 
 @WIRES
 async def test_places_and_counts_are_charged_in_the_models_order(wire: Wire, tmp_path: Path) -> None:
-    """TOOLS 2.1: two run at once, the fifth of a reply is over the limit."""
+    """Two run at once, the fifth of a reply is over the limit."""
     running: list[str] = []
     most = 0
     go = anyio.Event()
@@ -552,7 +552,7 @@ def formatted(version: int) -> Callable[[Json], str]:
 
 @WIRES
 async def test_a_changed_formatter_changes_no_result_that_was_read(wire: Wire, tmp_path: Path) -> None:
-    """DESIGN 5: what the model has read it reads ever after, through a restart with another formatter."""
+    """What the model has read it reads ever after, through a restart with another formatter."""
     async with playing(tmp_path, tools=(good, formatted(1))) as (house, upstream):
         upstream.enqueue(Script([Call("good", {"what": "a"})]))
         started = await house.post("Go", model=MODELS[wire])
