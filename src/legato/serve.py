@@ -27,6 +27,8 @@ from legato.http.connection import Connection
 GRACE_SECONDS: Final = 3
 # Seconds an idle connection is kept: longer than the pauses of a person reading, shorter than proxies' own limits (60).
 KEEP_ALIVE_SECONDS: Final = 30
+# Between two looks of uvicorn at the date that it puts into answers.
+TICK_SECONDS: Final = 1.0
 
 
 class Server(uvicorn.Server):
@@ -59,6 +61,7 @@ class Server(uvicorn.Server):
         self._ready = ready
         self._loop = asyncio.get_running_loop()
         self._forced = asyncio.Event()
+        self._stopping = asyncio.Event()
         self.forced_by: int | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -74,6 +77,20 @@ class Server(uvicorn.Server):
             # A signal handler runs between any two lines of ours: the loop is told in its own time.
             self._loop.call_soon_threadsafe(self._forced.set)
         self.should_exit = True
+        self._loop.call_soon_threadsafe(self._stopping.set)
+
+    def stop(self) -> None:
+        """As the first signal does."""
+        self.should_exit = True
+        self._stopping.set()
+
+    async def main_loop(self) -> None:
+        """As uvicorn's, which looks ten times a second whether to stop; this one is told."""
+        ticks = 0
+        while not await self.on_tick(ticks):
+            ticks += 10
+            with anyio.move_on_after(TICK_SECONDS):
+                await self._stopping.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # uvicorn closes the listeners and waits for open connections before anybody is told to end, and an event

@@ -374,7 +374,7 @@ async def serving(settings: HttpSettings | None = None, service: FakeService | N
         finally:
             # Also when a test has failed: a server that is cancelled leaves its sockets to the loop.
             edge.may_end.set()
-            server.should_exit = True
+            server.stop()
             with anyio.move_on_after(BOUND, shield=True):
                 for raw in edge.opened:
                     await raw.stream.aclose()

@@ -25,7 +25,7 @@ async def follow(edge: Edge, turn_id: str = "t1") -> Raw:
 
 
 async def stop(edge: Edge) -> None:
-    edge.server.should_exit = True
+    edge.server.stop()
     with anyio.fail_after(BOUND):
         await edge.drained.wait()
 
