@@ -467,6 +467,42 @@ async def test_a_store_that_stays_away_ends_the_turn_and_takes_the_chat_back_onc
         await go_on(house, upstream, started["chat"]["id"])
 
 
+@pytest.mark.parametrize("retry_window", [60.0, 0.3])
+async def test_a_store_that_is_too_far_behind_costs_new_turns_and_only_as_long_as_it_is(
+    retry_window: float, tmp_path: Path
+) -> None:
+    """P12: ``store_behind`` with both numbers, while what was said waits or until it is given up on; not after."""
+    faults: list[FaultyStore] = []
+
+    def around(store: Store) -> Store:
+        faults.append(FaultyStore(store))
+        return faults[0]
+
+    flags: dict[str, Json] = {"limits__unsaved_bytes": 2_000, "storage__persist_timeout": 0.1}
+    async with playing(tmp_path, around=around, retry_window=retry_window, **flags) as (house, upstream):
+        upstream.enqueue(Script([Gate("here"), Say("word " * 100), Gate("said")]))
+        turn_id = await house.ask("Talk", model=MODELS["anthropic"])
+        await upstream.reached("here")
+        faults[0].away("write", "claim")
+        journal, body = house.service._journal, {"input": "And I?", "model": MODELS["anthropic"]}
+        async with reading(house, turn_id) as events:
+            upstream.release("here")
+            while journal.unsaved_bytes() <= 2_000:
+                await anyio.lowlevel.checkpoint()
+            refused = await house.client.post("/v1/turns", json=body)
+            if retry_window < 1:
+                while house.service._running:
+                    await anyio.lowlevel.checkpoint()
+            faults[0].back()
+            upstream.release("said")
+        assert (refused.status_code, refused.json()["code"], refused.json()["limit"]) == (503, "store_behind", 2_000)
+        assert refused.json()["actual"] > 2_000
+        assert int(refused.headers["retry-after"]) >= 1
+        assert _error(events) == ("persistence_failed" if retry_window < 1 else None)
+        upstream.enqueue(Script([Say("Yes.")]))
+        assert (await house.folded(await house.ask(**body))).status == "complete"
+
+
 async def test_a_post_while_the_store_is_away_is_503_and_makes_nothing(tmp_path: Path) -> None:
     async with faulty(tmp_path) as ((house, upstream), store):
         body = {"input": "Talk", "turn_id": "mine", "model": MODELS["anthropic"]}

@@ -244,16 +244,16 @@ class Journal:
                 count("journal_write_retries")
                 if asyncio.get_running_loop().time() - began > self._settings.retry_window:
                     self._give_up(group, error)
-                    return
+                    break
                 _logger.warning("the store did not take %d turns, trying again: %s", len(group), _reason(error))
                 await anyio.sleep(BACKOFF[min(tries, len(BACKOFF) - 1)])
                 tries += 1
             else:
                 self._late = False
-                self._in_flight = []
                 for tail, write in group.values():
                     tail.confirm(write)
-                return
+                break
+        self._in_flight = []
 
     def _drop(self, group: dict[str, tuple[Tail, TurnWrite]], refusal: StaleEpoch | RowRefused) -> None:
         """One turn spoiled the group: it ends, the others are tried again without it."""
