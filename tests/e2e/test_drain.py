@@ -158,6 +158,7 @@ async def test_a_second_signal_stops_at_once_and_leaves_the_turn_ended(tmp_path:
     assert (turn.error.code, [block.text for block in turn.blocks]) == ("interrupted", ["As far as this"])
 
 
+@pytest.mark.slow
 async def test_a_plain_tool_that_does_not_listen_does_not_hold_the_exit(tmp_path: Path) -> None:
     async with opened(tmp_path, "--drain", "0", tools=TOOLS) as (child, upstream):
         upstream.enqueue(Script([Call("deaf")]))

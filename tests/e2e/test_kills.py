@@ -95,7 +95,7 @@ async def killed_at(folder: Path, environ: dict[str, str], chance: random.Random
     return turns
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(40, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize("kills", [2, pytest.param(40, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 async def test_a_write_runs_at_most_once_and_its_result_is_no_lie_through_many_kills(
     kills: int, tmp_path: Path
 ) -> None:
