@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from tests.cli.processes import Running, Server, Typing, free_port, legato, script
 
+pytestmark = pytest.mark.slow  # a process for each, and a terminal for many; the documentation's commands try the rest
+
 # On a terminal what is typed is shown as well, with this letter as the \u00f6 of JSON.
 FOREVER = {"text": "ön and ön ", "repeat": 100_000, "pace": 50}
 
@@ -27,7 +29,6 @@ def chat_of(said: str) -> str:
 # Piped
 
 
-@pytest.mark.slow
 def test_what_is_piped_in_is_answered_in_plain_text(server: Server, home: Path) -> None:
     code, out, err = chat(server, home, "Find the dragon\n")
     assert code == 0

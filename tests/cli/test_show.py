@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from tests.cli.processes import Server, legato
 
+pytestmark = pytest.mark.slow  # each starts a process or two; the documentation's own commands try the rest
+
 EVERYTHING = (
     {"thinking": "Where might it be?"},
     {"text": "I will look."},

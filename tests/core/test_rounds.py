@@ -230,7 +230,7 @@ def test_a_tool_that_never_stops_talking_ends_the_turn_in_good_order() -> None:
     assert play.block(1).text == "xxx"  # the fourth number is its block's start
 
 
-@pytest.mark.parametrize("blocks", [10, 2_000, 5_000])
+@pytest.mark.parametrize("blocks", [10, 2_000, pytest.param(5_000, marks=pytest.mark.slow)])
 def test_enough_numbers_are_kept_free_to_answer_every_call_of_the_largest_turn(blocks: int) -> None:
     """A turn may run full at any event: with all its calls sealed, or with all its blocks still to open."""
     play = Play(limits=TurnLimits(blocks=blocks, calls_per_round=blocks, parallel_calls=blocks))

@@ -177,7 +177,7 @@ async def cancel_recordings(folder: Path, files: list[Path], count: int) -> None
 
 
 @pytest.mark.skipif(not FILES, reason=f"no recordings at {RECORDINGS}")
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, 4))])
 async def test_recorded_turns_cancelled_at_any_frame_leave_chats_that_both_vendors_take(
     part: int, tmp_path: Path
 ) -> None:
