@@ -14,8 +14,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 ARGS ?=
-# Two workers and up, one for each core; past eight they only share the same disk.
-WORKERS ?= auto --maxprocesses=8
+# Two workers a core, since many tests wait for a process or a socket; past eight they only share the same disk.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, 2 * (os.cpu_count() or 1)))')
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test check bench lock clean
