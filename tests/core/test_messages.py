@@ -22,7 +22,7 @@ from tests.core.play import (
 from legato.core import ask
 from legato.core import inputs as i
 from legato.core.blocks import Block, FileBlock, ImageBlock, TextBlock, ToolResultBlock
-from legato.core.messages import NO_RESULT, data_needed, messages, unread
+from legato.core.messages import NO_RESULT, data_needed, first_difference, messages, unread
 from legato.core.records import Reading, StoredTurn, TurnRequest
 from legato.core.turn import HARD_END, SOFT_END, TurnLimits
 
@@ -298,3 +298,16 @@ def test_results_carry_the_calls_own_id() -> None:
     calls = [block.call_id for block in said.blocks if isinstance(block, ask.SentToolUse)]
     results = [block.call_id for block in answered.blocks if isinstance(block, ask.SentToolResult)]
     assert calls == results == [block.call_id for block in play.turn.blocks if isinstance(block, ToolResultBlock)]
+
+
+def test_a_request_that_only_grew_differs_nowhere_and_any_other_says_where() -> None:
+    hello, reply = ask.SentText(text="hello"), ask.SentText(text="hi")
+    first = (ask.Message("user", (hello,)),)
+    grown = (*first, ask.Message("assistant", (reply,)))
+    longer = (ask.Message("user", (hello, reply)),)
+    assert first_difference((), first) is None
+    assert first_difference(first, grown) is None
+    assert first_difference(first, longer) is None
+    assert first_difference(grown, first) == "message 2, block 1"
+    assert first_difference(grown, longer) == "message 2, block 1"
+    assert first_difference(first, (ask.Message("user", (reply,)),)) == "message 1, block 1"

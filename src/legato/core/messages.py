@@ -265,6 +265,18 @@ def _result(call: ToolUseBlock, result: ToolResultBlock | None, readings: Mappin
     )
 
 
+def first_difference(earlier: Sequence[ask.Message], later: Sequence[ask.Message]) -> str | None:
+    """Where the later request does not begin with the earlier one, counted from 1; None if it only grew (hazard 27)."""
+    said = [(message.role, block) for message in later for block in message.blocks]
+    place = 0
+    for number, message in enumerate(earlier, start=1):
+        for index, block in enumerate(message.blocks, start=1):
+            if place >= len(said) or said[place] != (message.role, block):
+                return f"message {number}, block {index}"
+            place += 1
+    return None
+
+
 def data_needed(sent: Sequence[ask.Message]) -> set[str]:
     """The hashes of the images and files that the messages carry."""
     return {

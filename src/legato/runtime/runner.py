@@ -23,7 +23,7 @@ from legato.core import inputs as i
 from legato.core.ask import Ask, Message
 from legato.core.blocks import CallError, FileBlock, ImageBlock, Json
 from legato.core.errors import InvalidRequest, StoreError
-from legato.core.messages import data_needed, messages, unread
+from legato.core.messages import data_needed, first_difference, messages, unread
 from legato.core.records import Intent, Reading, StoredTurn, TurnEnding, TurnRow
 from legato.core.turn import TurnMachine
 from legato.observability import count
@@ -86,6 +86,7 @@ class TurnRunner:
         self._tail.on_failure = self._not_stored
         self._readings: dict[str, Reading] = {}
         self._data: dict[str, bytes] = {}
+        self._sent: Sequence[Message] = ()
         self._state: dict[str, Json] = {}
         self._flags: dict[str, CancelFlag] = {}
         self._request: anyio.CancelScope | None = None
@@ -243,10 +244,19 @@ class TurnRunner:
         current = self.stored()
         await self._load_data(question, messages((*question.before, current)))
         request = ask(question, current, round=asked.round, last=asked.last, data=self._data)
+        self._watch_growth(request.messages)
         request, dropped = self._provider.fit(request)
         for left_out in dropped:
             self.receive(i.Noted(code=left_out.code, message=left_out.message))
         return request
+
+    def _watch_growth(self, sent: Sequence[Message]) -> None:
+        """A request that does not begin with the one before it loses the provider's cache, at ten times the cost."""
+        changed = first_difference(self._sent, sent)
+        self._sent = sent
+        if changed is not None:
+            count("prompt_prefix_changed")
+            _logger.warning("turn %s: the request differs from the one before it from %s on", self.row.id, changed)
 
     async def _read_results(self, question: Question) -> Question:
         """The question, its earlier turns with what the model will read of their results."""
