@@ -100,11 +100,6 @@ class SeenChat(msgspec.Struct, kw_only=True):
     updated_at: str = ""
 
 
-class SeenChats(msgspec.Struct, kw_only=True):
-    data: tuple[SeenChat, ...]
-    next: str | None = None
-
-
 class SeenTurns(msgspec.Struct, kw_only=True):
     data: tuple[SeenTurn, ...]
     next: str | None = None
