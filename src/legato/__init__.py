@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from legato.compose import open_library as open  # noqa: A004 - ``legato.open`` reads as what it does
     from legato.core.context import ToolContext
-    from legato.core.errors import ToolError
+    from legato.core.errors import InputNeeded, NotNow, ToolError
     from legato.tools.declare import tool
     from legato.tools.formatters import formatter
 
 __version__ = "0.1.0"
 
-__all__ = ["ToolContext", "ToolError", "__version__", "formatter", "open", "tool"]
+__all__ = ["InputNeeded", "NotNow", "ToolContext", "ToolError", "__version__", "formatter", "open", "tool"]
 
 _HOMES = {
+    "InputNeeded": ("legato.core.errors", "InputNeeded"),
+    "NotNow": ("legato.core.errors", "NotNow"),
     "ToolContext": ("legato.core.context", "ToolContext"),
     "ToolError": ("legato.core.errors", "ToolError"),
     "formatter": ("legato.tools.formatters", "formatter"),

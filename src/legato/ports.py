@@ -119,6 +119,9 @@ class Tool(Protocol):
     source: str
     needs_approval: bool
     kind: Literal["async", "sync", "stream"]
+    reconcile: Callable[[str], object] | None
+    """Asks the outside what became of an idempotency key: gives the output, or an awaitable of it, where the call took
+    effect, None where that cannot be said; raises ``ToolError`` where it surely did not. May block."""
 
     def check(self, input: dict[str, Json]) -> str | None:
         """What is wrong with the arguments, in words for the model; None if nothing is."""
@@ -191,7 +194,7 @@ class Store(Protocol):
 
     async def claim(self, turn_id: str, *, epoch: int, owner: str) -> bool:
         """Make ``owner`` the owner with ``epoch``, if the stored epoch is lower; a repeat of the same is True again.
-        False if it is not lower, or the turn has ended or is gone."""
+        False if it is not lower, or the turn has ended or is gone. A waiting turn is ``running`` from then on."""
 
     async def chat(self, chat_id: str) -> Chat | None: ...
 

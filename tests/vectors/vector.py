@@ -55,7 +55,7 @@ def folded(turn: Turn) -> FoldedTurn:
         last_seq=turn.last_seq,
         usage=turn.usage,
         error=turn.error,
-        waiting_for=tuple(WaitingFor(call_id=call_id, kind=kind) for call_id, kind in turn.waiting.items()),
+        waiting_for=tuple(WaitingFor(call_id=need.call_id, kind=need.kind) for need in turn.waiting.values()),
         rounds=turn.rounds,
         blocks=turn.blocks,
     )

@@ -1,6 +1,7 @@
 """What the machine wants done.
 
-An event among the actions means: record it, and say it (``turn_end`` only once it is stored).
+An event among the actions means: record it, and say it (``turn_end`` and ``turn_waiting`` only once it is stored; after
+either the machine is at rest, and what comes later is for the turn's next owner).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import msgspec
 
 from legato.core.blocks import Json
 from legato.core.events import Event
-from legato.core.records import Intent
+from legato.core.records import Answer, Intent, Need, Resumed
 
 
 class CallModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,13 +41,48 @@ class StoreIntent(msgspec.Struct, frozen=True):
 
 
 class StartTool(msgspec.Struct, frozen=True, kw_only=True):
-    """Run it; then say ``ToolFinished``, whatever happens."""
+    """Run it; then say one ``ToolEnd``, whatever happens. ``resumed``: it had asked a person, and goes on."""
 
     call_id: str
     round: int
     tool_name: str
     input: dict[str, Json]
     idempotency_key: str
+    resumed: Resumed | None = None
+
+
+class Reconcile(msgspec.Struct, frozen=True, kw_only=True):
+    """A ``write`` may have taken effect before its owner died: ask the outside what became of the key, then say
+    ``ToolFinished``, with outcome ``unknown`` where nobody can tell."""
+
+    call_id: str
+    tool_name: str
+    idempotency_key: str
+
+
+class TellTool(msgspec.Struct, frozen=True):
+    """The answer to a running tool's question."""
+
+    answer: Answer
+
+
+class StoreNeed(msgspec.Struct, frozen=True):
+    """Store it with the ``call_waiting`` before it, so that it can be answered."""
+
+    need: Need
+
+
+class TakeAnswer(msgspec.Struct, frozen=True):
+    """Note that the need has its answer, with the ``call_answered`` before it."""
+
+    call_id: str
+    nr: int
+
+
+class StopEarlyStart(msgspec.Struct, frozen=True):
+    """Tell every turn of this process ``EarlyStartOff``."""
+
+    tool_name: str
 
 
 class CancelTool(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,4 +91,16 @@ class CancelTool(msgspec.Struct, frozen=True, kw_only=True):
     call_id: str
 
 
-Action: TypeAlias = Event | CallModel | StopModel | StoreIntent | StartTool | CancelTool
+Action: TypeAlias = (
+    Event
+    | CallModel
+    | StopModel
+    | StoreIntent
+    | StartTool
+    | CancelTool
+    | Reconcile
+    | TellTool
+    | StoreNeed
+    | TakeAnswer
+    | StopEarlyStart
+)

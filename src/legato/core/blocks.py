@@ -72,7 +72,9 @@ class ToolUseBlock(BaseBlock, frozen=True, kw_only=True, tag="tool_use"):
 
 
 class ToolResultBlock(BaseBlock, frozen=True, kw_only=True, tag="tool_result"):
-    """``output`` is the raw result, whole; ``text`` what the tool showed to readers while it ran."""
+    """``output`` is the raw result; ``text`` what the tool showed to readers while it ran. Where ``href`` is set the
+    whole output, of ``bytes``, is there, and ``output`` is its beginning and its end. ``ran_input`` are the arguments
+    it ran with, where a person approved others than the model's."""
 
     call_id: str
     tool_name: str
@@ -81,6 +83,8 @@ class ToolResultBlock(BaseBlock, frozen=True, kw_only=True, tag="tool_result"):
     output: Json = None
     error: CallError | UnsetType = UNSET
     ran_input: dict[str, Json] | UnsetType = UNSET
+    bytes: int | UnsetType = UNSET
+    href: str | UnsetType = UNSET
 
 
 class ImageBlock(BaseBlock, frozen=True, kw_only=True, tag="image"):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any
+
+from legato.core.errors import ToolError
+from legato.core.records import Answer, Resumed
 
 _Json = Any
 
@@ -24,7 +27,8 @@ class ToolContext:
     """Filled in for a parameter annotated ``ToolContext``; hidden from the model.
 
     ``idempotency_key`` is the same for every try of this call, after a restart too. ``state`` is one dict for the whole
-    turn, not stored. A tool that works long looks at ``cancelled`` and returns.
+    turn, not stored. A tool that works long looks at ``cancelled`` and returns. ``resumed`` is set where the tool
+    raised ``InputNeeded`` and is called again with the answer.
     """
 
     def __init__(
@@ -38,6 +42,8 @@ class ToolContext:
         state: dict[str, _Json],
         emit: Callable[[str], None],
         cancelled: Callable[[], bool],
+        ask: Callable[[str, dict[str, _Json] | None], Awaitable[Answer]] | None = None,
+        resumed: Resumed | None = None,
     ) -> None:
         self.turn_id = turn_id
         self.chat_id = chat_id
@@ -46,7 +52,9 @@ class ToolContext:
         self.idempotency_key = idempotency_key
         self.state = state
         self._emit = emit
+        self.resumed = resumed
         self._cancelled = cancelled
+        self._ask = ask
 
     @property
     def cancelled(self) -> bool:
@@ -56,3 +64,11 @@ class ToolContext:
         """Show ``text`` to readers at once; it is not sent to the model. ``await`` it or not: both are right."""
         self._emit(text)
         return _EMITTED
+
+    async def ask(self, message: str, *, input_schema: dict[str, _Json] | None = None) -> Answer:
+        """Ask a person, and wait for the answer while this call runs; the time counts in no timeout. A wait that
+        must survive a restart is ``InputNeeded``. Raises ``ToolError`` where nobody can be asked: in a plain function.
+        """
+        if self._ask is None:
+            raise ToolError("nobody can be asked here", code="cannot_ask")
+        return await self._ask(message, input_schema)

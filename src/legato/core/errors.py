@@ -18,7 +18,9 @@
     │   ├── RowRefused          it answered, and refused this row for itself
     │   └── StaleEpoch          the turn has a newer owner; nothing was written
     ├── ConfigError             the configuration or a tool file is wrong; said at start
-    └── ToolError               raised by a tool: the model sees the text
+    ├── ToolError               raised by a tool: the model sees the text
+    ├── NotNow                  raised by a tool: run me once the response has ended
+    └── InputNeeded             raised by a tool: ask a person, and call me again with the answer
 
 ``code`` is from the closed list of docs/errors.md. ``status`` is a hint for the HTTP surface, which alone speaks HTTP.
 """
@@ -214,3 +216,25 @@ class ToolError(LegatoError):
 
     def __init__(self, message: str, *, code: str = "tool_error") -> None:
         super().__init__(message, code=code)
+
+
+class NotNow(LegatoError):
+    """Raise it in a tool that was started while the model still talks and would rather run once the response has ended
+    well: it is called again then, once. Raised after that it is an error like any other."""
+
+    def __init__(self, message: str = "not before the response has ended") -> None:
+        super().__init__(message, code="not_now")
+
+
+class InputNeeded(LegatoError):
+    """Raise it in a tool that cannot go on without a person's answer. The call waits, stored and without a process, and
+    the tool is called again with ``ctx.resumed``: the ``state`` given here, and the answer.
+
+    ``message`` is what the person reads, ``input_schema`` JSON Schema of the object wanted, None for a plain yes or no.
+    ``state`` is any JSON, kept out of readers' sight. Calling it again counts as the same execution.
+    """
+
+    def __init__(self, message: str, *, input_schema: dict[str, object] | None = None, state: object = None) -> None:
+        super().__init__(message, code="input_needed")
+        self.input_schema = input_schema
+        self.state = state

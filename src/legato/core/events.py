@@ -36,6 +36,9 @@ TurnStopReason: TypeAlias = Literal[
     "other",
 ]
 
+NeedKind: TypeAlias = Literal["client_tool", "approval", "input"]
+"""What a call waits for: a client that runs it, a person's yes, or an answer that its tool asks a person for."""
+
 
 class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The ``error`` of a turn."""
@@ -126,12 +129,18 @@ class ToolStart(BaseEvent, frozen=True, kw_only=True, tag="tool_start"):
 
 
 class CallWaiting(BaseEvent, frozen=True, kw_only=True, tag="call_waiting"):
+    """``message`` and ``input_schema`` are what a tool asks, of kind ``input`` only."""
+
     call_id: str
     index: int
-    kind: Literal["client_tool", "approval"]
+    kind: NeedKind
+    message: str | UnsetType = UNSET
+    input_schema: dict[str, Json] | UnsetType = UNSET
 
 
 class CallAnswered(BaseEvent, frozen=True, kw_only=True, tag="call_answered"):
+    """``input`` are the arguments a person put in the model's place."""
+
     call_id: str
     decision: Literal["approve", "deny"] | UnsetType = UNSET
     input: dict[str, Json] | UnsetType = UNSET

@@ -8,7 +8,7 @@ read back from a store), the fold is the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
@@ -75,7 +75,7 @@ class Turn:
         self.closed: dict[int, Block] = {}
         self.starts: dict[int, e.BlockStart] = {}
         self.folded_rounds: list[FoldedRound] = []
-        self.waiting: dict[str, Literal["client_tool", "approval"]] = {}
+        self.waiting: dict[str, e.CallWaiting] = {}
         self.needs: list[e.CallWaiting | e.CallAnswered] = []
 
     @property
@@ -182,6 +182,8 @@ def _block_stop(turn: Turn, event: e.BlockStop) -> None:
     block = turn.open.pop(event.index, None)
     if block is not None:
         turn.closed[event.index] = _closed(block, event)
+        if block.start.block_type == "tool_result" and isinstance(block.start.call_id, str):
+            turn.waiting.pop(block.start.call_id, None)  # it was answered in another way: a cancel, say
 
 
 def _notice(turn: Turn, event: e.Notice) -> None:
@@ -195,7 +197,7 @@ def _notice(turn: Turn, event: e.Notice) -> None:
 
 def _call_waiting(turn: Turn, event: e.CallWaiting) -> None:
     turn.needs.append(event)
-    turn.waiting[event.call_id] = event.kind
+    turn.waiting[event.call_id] = event
 
 
 def _call_answered(turn: Turn, event: e.CallAnswered) -> None:
@@ -235,6 +237,9 @@ def _rewind(turn: Turn, event: e.Rewind) -> None:
     turn.needs, turn.waiting = [], {}
     for need in needs:
         _APPLY[type(need)](turn, need)
+    for block in turn.closed.values():
+        if isinstance(block, ToolResultBlock):
+            turn.waiting.pop(block.call_id, None)
     turn.status = "running"
 
 
@@ -322,6 +327,8 @@ def _closed(block: OpenBlock, stop: e.BlockStop) -> Block:
                 output=None if stop.output is UNSET else stop.output,
                 error=stop.error,
                 ran_input=stop.ran_input,
+                bytes=stop.bytes,
+                href=stop.href,
             )
         case "image":
             return ImageBlock(**base, media_type=stop.media_type, url=stop.url, bytes=stop.bytes, href=stop.href)

@@ -15,6 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from legato.core.blocks import BlockType, CallError, Citation, Json, Origin, Outcome, ProviderData
 from legato.core.events import ErrorInfo, StopReason
+from legato.core.records import Answer
 from legato.core.usage import Usage
 
 
@@ -99,12 +100,55 @@ class ToolEmitted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ToolFinished(msgspec.Struct, frozen=True, kw_only=True):
-    """A running call has ended, in whatever way. Said exactly once for each ``StartTool``."""
+    """A running call has ended, in whatever way. ``bytes`` and ``href`` are set where the output was too large for the
+    log: the whole is kept beside the turn, and ``output`` is its beginning and its end."""
 
     call_id: str
     outcome: Outcome
     output: Json = None
     error: CallError | UnsetType = UNSET
+    bytes: int | UnsetType = UNSET
+    href: str | UnsetType = UNSET
+
+
+class ToolDeferred(msgspec.Struct, frozen=True, kw_only=True):
+    """Instead of ``ToolFinished``: it asks to be run once the response has ended (``NotNow``)."""
+
+    call_id: str
+
+
+class ToolNeedsInput(msgspec.Struct, frozen=True, kw_only=True):
+    """Instead of ``ToolFinished``: it has stopped, and goes on when a person has answered (``InputNeeded``)."""
+
+    call_id: str
+    message: str
+    input_schema: dict[str, Json] | None = None
+    state: Json = None
+
+
+class ToolAsked(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool asks a person and waits while it runs (``ctx.ask``); the answer comes back as ``TellTool``."""
+
+    call_id: str
+    message: str
+    input_schema: dict[str, Json] | None = None
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody answered the need of a call. It is stored."""
+
+    answer: Answer
+
+
+class WaitOver(msgspec.Struct, frozen=True):
+    """Nobody answered within ``wait_timeout``: the calls that wait are answered ``timeout``."""
+
+
+class EarlyStartOff(msgspec.Struct, frozen=True):
+    """The arguments of a call of this tool changed after it was started, here or in another turn: from now on its calls
+    start once their response has ended."""
+
+    tool_name: str
 
 
 class CancelRequested(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,6 +178,9 @@ ProviderInput: TypeAlias = (
     BlockOpened | Delta | BlockClosed | CallPoisoned | UsageReported | ResponseEnded | ResponseFailed
 )
 """What a decoder may say."""
+
+ToolEnd: TypeAlias = ToolFinished | ToolDeferred | ToolNeedsInput
+"""How a ``StartTool`` comes back: exactly one of these."""
 
 Input: TypeAlias = (
     ProviderInput | IntentStored | ToolEmitted | ToolFinished | CancelRequested | TimeUp | Interrupted | Noted

@@ -12,8 +12,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from legato.core.ask import Params
-from legato.core.blocks import Block, Json
-from legato.core.events import Commitment, ErrorInfo, StopReason, TurnStatus, TurnStopReason
+from legato.core.blocks import Block, CallError, Json
+from legato.core.events import Commitment, ErrorInfo, NeedKind, StopReason, TurnStatus, TurnStopReason
 from legato.core.usage import UNKNOWN, Usage
 
 Role: TypeAlias = Literal["user", "assistant"]
@@ -62,6 +62,7 @@ class TurnRow(msgspec.Struct, frozen=True, kw_only=True):
 
     ``fingerprint`` is the hash of the request that made it, for repeats. ``depth`` counts from 1 at the root. ``owner``
     (a process's own id), ``epoch`` and ``lease_until`` say who may write it; ``last_seq`` is the last stored event's.
+    ``wait_until`` is set while ``status`` is ``waiting``.
     """
 
     id: str
@@ -84,6 +85,7 @@ class TurnRow(msgspec.Struct, frozen=True, kw_only=True):
     owner: str | None = None
     epoch: int = 0
     lease_until: str | None = None
+    wait_until: str | None = None
     last_seq: int = 0
 
 
@@ -124,6 +126,53 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: str
 
 
+class Need(msgspec.Struct, frozen=True, kw_only=True):
+    """A call waits for somebody. ``nr`` counts the needs of one call from 1. ``input_sha256`` is over the canonical
+    JSON of the arguments: an approval is bound to them. ``state`` is the tool's own, of kind ``input``."""
+
+    call_id: str
+    nr: int
+    kind: NeedKind
+    input_sha256: str
+    message: str | None = None
+    input_schema: dict[str, Json] | None = None
+    state: Json = None
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody said to a need, first come. ``decision`` (with ``input`` or ``reason``) is for kinds ``approval``
+    and ``input``; ``output``, or ``error``, is the result of a client's tool."""
+
+    call_id: str
+    decision: Literal["approve", "deny"] | UnsetType = UNSET
+    input: dict[str, Json] | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    output: Json | UnsetType = UNSET
+    error: CallError | UnsetType = UNSET
+
+
+class KeptNeed(msgspec.Struct, frozen=True, kw_only=True):
+    """``taken``: the turn has gone on with the answer."""
+
+    need: Need
+    answer: Answer | None = None
+    taken: bool = False
+
+
+class Resumed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tool that raised ``InputNeeded`` is called again with."""
+
+    state: Json
+    answer: Answer
+
+
+class Rest(msgspec.Struct, frozen=True, kw_only=True):
+    """Nothing is left but people and clients: the turn waits, without an owner, until somebody answers.
+    At ``wait_until`` (RFC 3339) its needs are answered ``timeout``."""
+
+    wait_until: str
+
+
 class Span(msgspec.Struct, frozen=True, kw_only=True):
     """A stretch of a turn's time, in ms from its ``created_at`` (docs/http.md). ``end_ms`` is null while open."""
 
@@ -159,7 +208,9 @@ class TurnWrite(msgspec.Struct, frozen=True, kw_only=True):
     """Everything of one turn that one flush stores, all of it or nothing of it. Writing it twice changes nothing.
 
     ``blocks`` are those closed by this segment. ``rounds`` replace the rows of the same (round, attempt), ``readings``
-    and ``intents`` never replace a row that is there.
+    and ``intents`` never replace a row that is there. ``needs`` are new; ``taken`` are those, by call id and ``nr``,
+    whose answer the turn has gone on with. ``dropped_blocks`` (by index) and ``dropped_rounds`` (round, attempt) are
+    stored already and fell to this segment's ``rewind``: their rows go, before ``blocks`` and ``rounds`` are put.
     """
 
     turn_id: str
@@ -169,7 +220,12 @@ class TurnWrite(msgspec.Struct, frozen=True, kw_only=True):
     rounds: tuple[RoundRecord, ...] = ()
     intents: tuple[Intent, ...] = ()
     readings: tuple[Reading, ...] = ()
+    needs: tuple[Need, ...] = ()
+    taken: tuple[tuple[str, int], ...] = ()
+    dropped_blocks: tuple[int, ...] = ()
+    dropped_rounds: tuple[tuple[int, int], ...] = ()
     spans: tuple[Span, ...] = ()
+    rest: Rest | None = None
     ending: TurnEnding | None = None
 
 

@@ -9,14 +9,18 @@ from msgspec import UNSET, UnsetType
 
 from legato.core.ask import Message, ToolSpec
 from legato.core.blocks import Block, Json
-from legato.core.events import ErrorInfo, TurnStatus, TurnStopReason
+from legato.core.events import ErrorInfo, NeedKind, TurnStatus, TurnStopReason
 from legato.core.records import RoundRecord, Span, TurnRequest
 from legato.core.usage import Usage
 
 
 class WaitingFor(msgspec.Struct, frozen=True, kw_only=True):
+    """``message`` and ``input_schema`` are what a tool asks, of kind ``input`` only."""
+
     call_id: str
-    kind: Literal["client_tool", "approval"]
+    kind: NeedKind
+    message: str | UnsetType = UNSET
+    input_schema: dict[str, Json] | UnsetType = UNSET
 
 
 class TurnView(msgspec.Struct, frozen=True, kw_only=True):

@@ -59,7 +59,10 @@ def folded_view(row: TurnRow, turn: Turn, siblings: Sequence[str]) -> TurnView:
         last_seq=turn.last_seq,
         blocks=turn.blocks,
         rounds=turn.rounds,
-        waiting_for=tuple(WaitingFor(call_id=call_id, kind=kind) for call_id, kind in turn.waiting.items()),
+        waiting_for=tuple(
+            WaitingFor(call_id=need.call_id, kind=need.kind, message=need.message, input_schema=need.input_schema)
+            for need in turn.waiting.values()
+        ),
         usage=turn.usage if turn.ended else total(record.usage for record in turn.rounds),
         stop_reason=turn.stop_reason,
         error=turn.error,
