@@ -143,7 +143,8 @@ def test_a_rewind_takes_back_what_the_turn_waited_for(to: int, waiting: dict[str
         e.CallAnswered(seq=5, call_id="b"),
     ]
     assert fold(events).waiting == {}
-    assert fold([*events, e.Rewind(seq=1_000_001, to=to, blocks=())]).waiting == waiting
+    rewound = fold([*events, e.Rewind(seq=1_000_001, to=to, blocks=())])
+    assert {call_id: need.kind for call_id, need in rewound.waiting.items()} == waiting
 
 
 def test_a_waiting_turn_runs_again_once_it_is_answered_or_has_a_new_owner() -> None:
