@@ -151,9 +151,22 @@ class Formatters(Protocol):
     """Always there: a turn service cannot be built without one."""
 
     def read(
-        self, *, call_id: str, tool_name: str, outcome: Outcome, output: Json, error: CallError | None, max_bytes: int
+        self,
+        *,
+        call_id: str,
+        tool_name: str,
+        outcome: Outcome,
+        output: Json,
+        error: CallError | None,
+        max_bytes: int,
+        kept_bytes: int | None = None,
+        reads_on: bool = False,
     ) -> Reading:
-        """What the model reads of a result. Never raises: a formatter that does falls back to the default one."""
+        """What the model reads of a result. Never raises: a formatter that does falls back to the default one.
+
+        ``kept_bytes``: the whole output has so many bytes and lies beside the turn, ``output`` is its beginning and its
+        end. ``reads_on``: the turn may call ``read_result``, so what is left out can be read.
+        """
 
 
 class Store(Protocol):
