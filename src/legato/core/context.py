@@ -65,10 +65,12 @@ class ToolContext:
         self._emit(text)
         return _EMITTED
 
-    async def ask(self, message: str, *, input_schema: dict[str, _Json] | None = None) -> Answer:
+    def ask(self, message: str, *, input_schema: dict[str, _Json] | None = None) -> Awaitable[Answer]:
         """Ask a person, and wait for the answer while this call runs; the time counts in no timeout. A wait that
-        must survive a restart is ``InputNeeded``. Raises ``ToolError`` where nobody can be asked: in a plain function.
+        must survive a restart is ``InputNeeded``. Raises ``ToolError``, at once, where nobody can be asked: in a plain
+        function, which would hold a thread for as long as a person thinks.
         """
         if self._ask is None:
-            raise ToolError("nobody can be asked here", code="cannot_ask")
-        return await self._ask(message, input_schema)
+            message = "nobody can be asked here: make the tool an `async def`, or raise InputNeeded"
+            raise ToolError(message, code="cannot_ask")
+        return self._ask(message, input_schema)
