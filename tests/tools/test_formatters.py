@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from legato import formatter
 from legato.core.blocks import CallError, Json, Outcome
+from legato.core.cut import shorten
 from legato.core.errors import ConfigError
 from legato.core.records import Reading
 from legato.observability import Counters
 from legato.tools import formatters
-from legato.tools.formatters import FormatterRegistry, bounded, formatters_of
+from legato.tools.formatters import FormatterRegistry, formatters_of
 
 
 @pytest.fixture
@@ -39,9 +40,18 @@ def read(
     outcome: Outcome = "ok",
     error: CallError | None = None,
     max_bytes: int = 1000,
+    kept_bytes: int | None = None,
+    reads_on: bool = False,
 ) -> Reading:
     return formatters.read(
-        call_id="c1", tool_name=tool_name, outcome=outcome, output=output, error=error, max_bytes=max_bytes
+        call_id="c1",
+        tool_name=tool_name,
+        outcome=outcome,
+        output=output,
+        error=error,
+        max_bytes=max_bytes,
+        kept_bytes=kept_bytes,
+        reads_on=reads_on,
     )
 
 
@@ -58,7 +68,7 @@ def read(
     ],
 )
 def test_without_a_formatter_text_is_read_as_it_is_and_the_rest_as_compact_json(output: Json, text: str) -> None:
-    assert read(registry(), output) == Reading(call_id="c1", text=text, formatter="default", version=1)
+    assert read(registry(), output) == Reading(call_id="c1", text=text, formatter="default", version=2)
 
 
 def test_a_tool_without_a_formatter_says_so_once_and_is_counted_each_time(
@@ -135,7 +145,7 @@ def test_a_formatter_that_fails_falls_back_is_counted_and_is_logged_once(
     found = FormatterRegistry(formatters_of(function)[-1:])
     for _ in range(2):
         reading = read(found, {"kelvin": 4})
-        assert (reading.text, reading.formatter, reading.version) == ('{"kelvin":4}', "default", 1)
+        assert (reading.text, reading.formatter, reading.version) == ('{"kelvin":4}', "default", 2)
     assert counters.value("formatter_fallbacks", tool="look", cause=cause) == 2
     [record] = caplog.records
     assert record.levelno == logging.WARNING
@@ -183,13 +193,64 @@ def test_of_a_failed_call_the_error_is_read_and_the_formatter_is_not_asked(
 
     formatter("look")(never)
     assert read(registry(never), output, outcome=outcome, error=error) == Reading(
-        call_id="c1", text=text, formatter="default", version=1
+        call_id="c1", text=text, formatter="default", version=2
     )
 
 
 def test_an_error_is_bounded_too() -> None:
     text = read(registry(), "y" * 5000, outcome="error", error=CallError("x", "e" * 5000), max_bytes=200).text
     assert len(text.encode()) <= 200
+
+
+@pytest.mark.parametrize(("output", "head"), [("é" * 900, "é" * 130), ({"a": "x" * 2000}, '{"a":"' + "x" * 200)])
+def test_a_model_that_can_read_on_is_told_from_which_byte(output: Json, head: str) -> None:
+    text = read(registry(), output, max_bytes=500, reads_on=True).text
+    shown = text.partition("\n[…")[0]
+    assert shown.startswith(head)
+    assert f'bytes left out; read_result(call_id="c1", start={len(shown.encode())}) reads on …]\n' in text
+    assert "read_result" not in read(registry(), output, max_bytes=500).text
+
+
+def test_the_words_of_a_formatter_are_not_the_output_so_reading_begins_at_its_start() -> None:
+    @formatter("look")
+    def long(output: Json) -> str:
+        return "in other words " * 100
+
+    text = read(registry(long), ["x"], max_bytes=300, reads_on=True).text
+    assert 'bytes left out; read_result(call_id="c1") reads all …]' in text
+
+
+def test_of_an_output_that_lies_beside_the_turn_the_cut_is_cut_again_and_no_formatter_is_asked(
+    counters: Counters,
+) -> None:
+    @formatter("look")
+    def never(output: Json) -> str:
+        raise AssertionError("it would see a piece of the output")
+
+    whole = "a" * 3000 + "z" * 3000
+    stored = shorten(whole, 4000)
+    for limit in (600, 5000):
+        text = read(registry(never), stored, kept_bytes=len(whole), max_bytes=limit, reads_on=True).text
+        head, marker, tail = text.split("\n")
+        assert len(text.encode()) <= limit
+        left_out = len(whole) - len(head) - len(tail)
+        how = f'read_result(call_id="c1", start={len(head)}) reads on'
+        assert marker == f"[… {left_out} of 6000 bytes left out; {how} …]"
+    assert counters.causes() == []
+
+
+def test_a_failed_call_whose_output_lies_beside_the_turn_says_why_it_failed_first() -> None:
+    stored = shorten("a" * 6000, 4000)
+    error = CallError("timeout", "timed out after 5 s")
+    text = read(registry(), stored, outcome="timeout", error=error, kept_bytes=6000, max_bytes=600, reads_on=True).text
+    assert text.startswith("timed out after 5 s\naaa")
+    assert 'read_result(call_id="c1", start=' in text
+    assert len(text.encode()) <= 600
+
+
+def test_there_is_nothing_to_read_on_in_an_error_without_output() -> None:
+    text = read(registry(), None, outcome="error", error=CallError("x", "e" * 500), max_bytes=200, reads_on=True).text
+    assert "read_result" not in text
 
 
 def test_two_formatters_of_one_tool_are_an_error_that_names_both_places() -> None:
@@ -249,36 +310,6 @@ def test_a_wrong_formatter_is_an_error_with_file_and_line(declare: Callable[[], 
         declare()
     assert said in caught.value.message
     assert caught.value.message.partition(": ")[0].rpartition(":")[0].endswith("test_formatters.py")
-
-
-def test_head_and_tail_stay_and_the_marker_says_how_many_bytes_are_gone() -> None:
-    text = bounded("a" * 5000 + "z" * 5000, 330)
-    head, marker, tail = text.split("\n")
-    assert marker == f"[… {10_000 - len(head) - len(tail)} bytes left out …]"
-    assert set(head) == {"a"}
-    assert set(tail) == {"z"}
-    assert len(head) > len(tail) > 50
-    assert len(text.encode()) <= 330
-
-
-@given(
-    text=st.text(st.characters(exclude_categories=["Cs"]), max_size=400),
-    repeat=st.integers(1, 5),
-    limit=st.integers(0, 600),
-)
-def test_a_cut_is_never_over_its_bound_and_never_tears_a_character(text: str, repeat: int, limit: int) -> None:
-    whole = text * repeat
-    cut = bounded(whole, limit)
-    assert len(cut.encode()) <= limit
-    if len(whole.encode()) <= limit:
-        assert cut == whole
-    elif "bytes left out" in cut and "left out" not in whole:
-        head, _, rest = cut.partition("\n[… ")
-        number, _, tail = rest.partition(" bytes left out …]\n")
-        if "\n[… " not in whole:
-            assert whole.startswith(head)
-            assert whole.endswith(tail)
-            assert int(number) == len(whole.encode()) - len(head.encode()) - len(tail.encode())
 
 
 JSON = st.recursive(

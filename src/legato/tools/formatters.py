@@ -16,17 +16,19 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from legato.core.blocks import CallError, Json, Outcome
+from legato.core.cut import cut_before, shorten
 from legato.core.errors import ConfigError
 from legato.core.records import Reading
 from legato.core.text import clean
-from legato.core.text import cut as first_bytes
 from legato.observability import count, warn_once
 from legato.tools.places import Place, place_of
 
 _log = logging.getLogger(__name__)
 
 DEFAULT = "default"
-_DEFAULT_VERSION = 1
+_DEFAULT_VERSION = 2
+READ_RESULT = "read_result"
+"""The built-in tool that reads a result from where it was cut."""
 _MARK = "__legato_formatters__"
 
 _F = TypeVar("_F", bound=Callable[[Json], str])
@@ -87,6 +89,44 @@ def _checked(declared: FormatterDeclaration) -> FormatterDeclaration:
     return declared
 
 
+class _Room(NamedTuple):
+    """What the reading of one result may take, and whether its model can read on."""
+
+    call_id: str
+    max_bytes: int
+    reads_on: bool
+
+    def default(self, text: str, *, as_stored: bool = True) -> Reading:
+        return self.filled(text, DEFAULT, _DEFAULT_VERSION, as_stored=as_stored)
+
+    def filled(self, text: str, formatter: str, version: int, *, as_stored: bool) -> Reading:
+        """``as_stored``: it is the output itself, so its bytes are those that ``read_result`` counts."""
+        text = shorten(clean(text), self.max_bytes, self._from_byte if as_stored else self._from_the_start)
+        return Reading(call_id=self.call_id, text=text, formatter=formatter, version=version)
+
+    def cut_again(self, text: str, total: int, *, below: str = "") -> Reading:
+        """Of an output of ``total`` bytes there is a beginning and an end already."""
+        ends = cut_before(text, total)
+        if ends is None:
+            return self.default(below + text, as_stored=False)
+        cut = ends.within(self.max_bytes - len(below.encode()), self._from_byte)
+        return self.default(below + cut, as_stored=False)
+
+    def failure(self, message: str, output: Json, kept_bytes: int | None) -> Reading:
+        if output is None:
+            return self._replace(reads_on=False).default(message, as_stored=False)
+        below = f"{clean(message)}\n"
+        if kept_bytes is not None:
+            return self.cut_again(plain(output), kept_bytes, below=below)
+        return self.default(below + plain(output), as_stored=False)
+
+    def _from_byte(self, start: int) -> str:
+        return f"; {READ_RESULT}(call_id={json.dumps(self.call_id)}, start={start}) reads on" if self.reads_on else ""
+
+    def _from_the_start(self, _: int) -> str:
+        return f"; {READ_RESULT}(call_id={json.dumps(self.call_id)}) reads all" if self.reads_on else ""
+
+
 class FormatterRegistry:
     """Implements ``ports.Formatters``."""
 
@@ -118,24 +158,35 @@ class FormatterRegistry:
         return strangers
 
     def read(
-        self, *, call_id: str, tool_name: str, outcome: Outcome, output: Json, error: CallError | None, max_bytes: int
+        self,
+        *,
+        call_id: str,
+        tool_name: str,
+        outcome: Outcome,
+        output: Json,
+        error: CallError | None,
+        max_bytes: int,
+        kept_bytes: int | None = None,
+        reads_on: bool = False,
     ) -> Reading:
         """What the model reads, at most ``max_bytes`` bytes of UTF-8. Never raises."""
+        room = _Room(call_id, max_bytes, reads_on)
         if outcome != "ok":
-            return _default(call_id, _failure(outcome, output, error), max_bytes)
+            return room.failure(_failure(outcome, error), output, kept_bytes)
+        if kept_bytes is not None:
+            # A formatter asks for what the tool gave, and this is a piece of it: it would fail, or say what is not so.
+            return room.cut_again(plain(output), kept_bytes)
         own = self._by_tool.get(tool_name)
         if own is None:
             # Counted for good results only: a failed call's name may be the model's invention, and labels are few.
             count("formatter_default", tool=tool_name)
             message = f"tool {tool_name!r} has no formatter of its own; the model reads its results as they are"
             warn_once(_log, f"formatter_missing:{tool_name}", message)
-            return _default(call_id, plain(output), max_bytes)
+            return room.default(plain(output))
         text = self._formatted(own, output)
         if text is None:
-            return _default(call_id, plain(output), max_bytes)
-        return Reading(
-            call_id=call_id, text=bounded(clean(text), max_bytes), formatter=own.tool_name, version=own.version
-        )
+            return room.default(plain(output))
+        return room.filled(text, own.tool_name, own.version, as_stored=False)
 
     @staticmethod
     def _formatted(own: FormatterDeclaration, output: Json) -> str | None:
@@ -166,14 +217,8 @@ def _copied(output: Json) -> Json:
     return output
 
 
-def _default(call_id: str, text: str, max_bytes: int) -> Reading:
-    text = bounded(clean(text), max_bytes)
-    return Reading(call_id=call_id, text=text, formatter=DEFAULT, version=_DEFAULT_VERSION)
-
-
-def _failure(outcome: Outcome, output: Json, error: CallError | None) -> str:
-    message = f"the call ended as {outcome}" if error is None else error.message
-    return message if output is None else f"{message}\n{plain(output)}"
+def _failure(outcome: Outcome, error: CallError | None) -> str:
+    return f"the call ended as {outcome}" if error is None else error.message
 
 
 def plain(output: Json) -> str:
@@ -188,23 +233,3 @@ def plain(output: Json) -> str:
             return json.dumps(output, separators=(",", ":"), default=repr)
         except (TypeError, ValueError, RecursionError):
             return repr(type(output))
-
-
-def bounded(text: str, max_bytes: int) -> str:
-    """At most ``max_bytes`` bytes of UTF-8: two thirds from the head, the rest from the tail, a marker between them.
-
-    No character is torn. Where there is no room for the marker, the head alone.
-    """
-    data = text.encode()
-    if len(data) <= max_bytes:
-        return text
-    room = max_bytes - len(_marker(len(data)).encode())
-    if room <= 0:
-        return first_bytes(text, max(max_bytes, 0))
-    head = data[: room * 2 // 3].decode(errors="ignore")
-    tail = data[len(data) - (room - len(head.encode())) :].decode(errors="ignore")
-    return head + _marker(len(data) - len(head.encode()) - len(tail.encode())) + tail
-
-
-def _marker(left_out: int) -> str:
-    return f"\n[… {left_out} bytes left out …]\n"
