@@ -15,56 +15,16 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import anyio
 import anyio.lowlevel
 import pytest
+from tests.runtime.calls import PATIENCE, Bench, counted, until
 
 from legato import ToolContext, ToolError, tool
 from legato.core.blocks import CallError, Json
 from legato.core.inputs import ToolFinished
-from legato.observability import process
 from legato.runtime.outputs import is_small
 from legato.runtime.showing import Showing
-from legato.runtime.threads import Threads
-from legato.runtime.toolbox import CancelFlag, StartedCall, Toolbox
-from legato.runtime.toolcall import End
-from legato.tools.registry import ToolRegistry
+from legato.runtime.toolbox import CancelFlag
 
 pytestmark = pytest.mark.anyio
-
-PATIENCE = 10.0
-"""Seconds after which a test gives up waiting for what should have happened at once."""
-
-
-class Bench:
-    """A toolbox, what its tools have shown, and an event of each side that a test waits for."""
-
-    def __init__(self, *functions: Callable[..., object], **bounds: float) -> None:
-        self.threads: Threads[End] = Threads(
-            int(bounds.pop("places", 8)), left_behind=int(bounds.pop("left_behind", 8))
-        )
-        grace = bounds.pop("grace", PATIENCE)
-        sizes = {name: int(size) for name, size in bounds.items()}
-        self.toolbox = Toolbox(ToolRegistry(functions), threads=self.threads, grace=grace, **sizes)
-        self.shown: list[str] = []
-        self.state: dict[str, Json] = {}
-        self.flag = CancelFlag()
-        self._name = next(iter(ToolRegistry(functions).names()), "")
-
-    async def run(self, name: str | None = None, /, *, flag: CancelFlag | None = None, **input: Json) -> ToolFinished:
-        call = StartedCall(
-            turn_id="turn",
-            chat_id="chat",
-            call_id="call",
-            tool_name=name or self._name,
-            input=input,
-            principal="local",
-            idempotency_key="key",
-            state=self.state,
-        )
-        with anyio.fail_after(PATIENCE):
-            return await self.toolbox.run(call, emit=self.shown.append, cancel=flag or self.flag)
-
-
-def counted(name: str, **labels: str) -> float:
-    return process.value(name, **labels)
 
 
 @pytest.fixture
@@ -73,13 +33,6 @@ def gate() -> Iterator[threading.Event]:
     event = threading.Event()
     yield event
     event.set()
-
-
-async def until(event: threading.Event) -> None:
-    """Wait for a thread without blocking the loop."""
-    with anyio.fail_after(PATIENCE):
-        while not event.is_set():
-            await anyio.lowlevel.checkpoint()
 
 
 # results
@@ -846,13 +799,11 @@ async def test_a_call_that_waits_for_a_thread_can_be_cancelled_and_never_runs(ga
         found.append(await bench.run("queued", flag=flag))
         gate.set()
 
-    before = counted("tool_threads_waited")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.run, "hold")
         await until(started)
         tasks.start_soon(run_queued)
-        while counted("tool_threads_waited") == before:
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: bench.threads.waiting == 1)
         flag.cancel()
     assert found[0].error == CallError("cancelled", "cancelled before it started")
     assert ran == []
@@ -980,14 +931,12 @@ async def test_when_the_caller_is_cancelled_while_it_waits_for_a_thread_the_call
         ran.append(1)
 
     bench = Bench(hold, queued, places=1)
-    before = counted("tool_threads_waited")
     async with anyio.create_task_group() as outer:
         outer.start_soon(bench.run, "hold")
         await until(started)
         async with anyio.create_task_group() as inner:
             inner.start_soon(bench.run, "queued")
-            while counted("tool_threads_waited") == before:
-                await anyio.lowlevel.checkpoint()
+            await until(lambda: bench.threads.waiting == 1)
             inner.cancel_scope.cancel()
         gate.set()
     assert ran == []

@@ -10,18 +10,23 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import logging
 import queue
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from legato.observability import count, gauge
+from legato.observability import count, gauge, warn_once
+
+_log = logging.getLogger(__name__)
 
 PLACES = 64
 """Plain tools that run at once in a process. Mostly they wait for the outside; a thread costs about 100 KiB."""
 LEFT_BEHIND = 256
 """Threads that never came back, in a process. Past it no plain tool is started: whatever hangs them hangs all."""
+_NAMED = 5
+"""Tools that the log names where every place is taken."""
 
 _T = TypeVar("_T")
 
@@ -31,12 +36,13 @@ class NoThreads(Exception):
 
 
 class Job(Generic[_T]):
-    """Work given to the pool. ``done`` gives what the work returned; the work itself must not raise.
+    """Work given to the pool, under the name of its tool. ``done`` gives what it returned; it must not raise itself.
 
     ``started`` is done once a thread has it. Waiting for either may be given up; the job does not notice.
     """
 
-    def __init__(self, work: Callable[[], _T], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, work: Callable[[], _T], loop: asyncio.AbstractEventLoop, *, name: str) -> None:
+        self.name = name
         self.done: asyncio.Future[_T] = loop.create_future()
         self.started: asyncio.Future[None] = loop.create_future()
         self.left_behind = False
@@ -74,35 +80,41 @@ class _Worker(threading.Thread, Generic[_T]):
 
 
 class Threads(Generic[_T]):
-    """Runs work that gives ``_T``. Used from one loop at a time."""
+    """Runs work that gives ``_T``. Used from one loop at a time. ``pool`` is its name among the figures."""
 
-    def __init__(self, places: int = PLACES, *, left_behind: int = LEFT_BEHIND) -> None:
+    def __init__(self, places: int = PLACES, *, left_behind: int = LEFT_BEHIND, pool: str = "tools") -> None:
         self._places = places
         self._left_behind_max = left_behind
-        self._busy = 0
+        self._pool = pool
         self._left_behind = 0
         self._made = 0
+        self._busy: set[Job[_T]] = set()
         self._idle: list[_Worker[_T]] = []
         self._waiting: deque[Job[_T]] = deque()
 
     @property
     def busy(self) -> int:
-        return self._busy
+        return len(self._busy)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
 
     @property
     def left_behind(self) -> int:
         return self._left_behind
 
-    def submit(self, work: Callable[[], _T]) -> Job[_T]:
+    def submit(self, work: Callable[[], _T], *, name: str) -> Job[_T]:
         """Start the work, or let it wait for a place. Raises ``NoThreads``."""
         if self._left_behind >= self._left_behind_max:
             raise NoThreads(f"{self._left_behind} threads did not stop, limit is {self._left_behind_max}")
-        job = Job(work, asyncio.get_running_loop())
-        if self._busy < self._places:
+        job = Job(work, asyncio.get_running_loop(), name=name)
+        if self.busy < self._places:
             self._start(job)
         else:
-            count("tool_threads_waited")
             self._waiting.append(job)
+            self._say_full()
+        self._show()
         return job
 
     def withdraw(self, job: Job[_T]) -> bool:
@@ -110,6 +122,7 @@ class Threads(Generic[_T]):
         if job.started.done():
             return False
         self._waiting.remove(job)
+        self._show()
         return True
 
     def leave_behind(self, job: Job[_T]) -> None:
@@ -118,7 +131,7 @@ class Threads(Generic[_T]):
             return
         job.left_behind = True
         self._left_behind += 1
-        self._free()
+        self._free(job)
 
     def close(self) -> None:
         """Let the idle threads end. Those at work end after it."""
@@ -134,10 +147,9 @@ class Threads(Generic[_T]):
             self._made += 1
             worker = _Worker(self._made, self._came_back)
             worker.start()
-        self._busy += 1
+        self._busy.add(job)
         job.started.set_result(None)
         worker.inbox.put(job)
-        self._show()
 
     def _came_back(self, worker: _Worker[_T], job: Job[_T]) -> None:
         if job.left_behind:
@@ -149,14 +161,26 @@ class Threads(Generic[_T]):
             worker.inbox.put(None)
         else:
             self._idle.append(worker)
-        self._free()
+        self._free(job)
 
-    def _free(self) -> None:
-        self._busy -= 1
-        if self._waiting and self._busy < self._places:
+    def _free(self, job: Job[_T]) -> None:
+        self._busy.discard(job)
+        if self._waiting and self.busy < self._places:
             self._start(self._waiting.popleft())
         self._show()
 
+    def _say_full(self) -> None:
+        """One cause for each tool that holds the most places: that is who should be looked at."""
+        count("tool_threads_waited", pool=self._pool)
+        holding = Counter(job.name for job in self._busy).most_common()
+        names = ", ".join(f"{name} ({places})" for name, places in holding[:_NAMED])
+        more = f" and {len(holding) - _NAMED} more tools" if len(holding) > _NAMED else ""
+        most = holding[0][0] if holding else ""
+        message = f"all {self._places} threads for {self._pool} are taken, calls wait; they run {names}{more}"
+        warn_once(_log, f"tool_threads_full:{self._pool}:{most}", message)
+
     def _show(self) -> None:
-        gauge("tool_threads_busy", self._busy)
-        gauge("tool_threads_left_behind", self._left_behind)
+        gauge("tool_threads_places", self._places, pool=self._pool)
+        gauge("tool_threads_busy", len(self._busy), pool=self._pool)
+        gauge("tool_threads_waiting", len(self._waiting), pool=self._pool)
+        gauge("tool_threads_left_behind", self._left_behind, pool=self._pool)

@@ -1,0 +1,106 @@
+"""What became of a call that had begun when its process died: the outside is asked, by the tool's ``reconcile``.
+
+Nothing is run again here. Where the outside does not say, the model is told that nobody knows.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from msgspec import UNSET, UnsetType
+
+from legato.core.blocks import CallError, Json, Outcome
+from legato.core.errors import ToolError
+from legato.core.inputs import ToolFinished
+from legato.observability import count
+from legato.ports import Tool
+from legato.runtime.cancel import CancelFlag
+from legato.runtime.patience import Patience
+from legato.runtime.raised import described
+from legato.runtime.spill import Spill
+from legato.runtime.toolcall import Workshop
+from legato.runtime.watch import End, Raised, Returned, Watch, Whose
+
+UNKNOWN = CallError("interrupted", "interrupted; it may have taken effect; check before repeating")
+
+NOT_ASKED = "threads_exhausted"
+
+
+class Reconciling:
+    """``settled`` is called once."""
+
+    def __init__(self, *, turn_id: str, call_id: str, cancel: CancelFlag, workshop: Workshop) -> None:
+        self._turn_id = turn_id
+        self._call_id = call_id
+        self._cancel = cancel
+        self._workshop = workshop
+
+    async def settled(self, tool: Tool | None, key: str) -> ToolFinished:
+        """Raises only ``CancelledError``, when the caller's own task is cancelled."""
+        ask = None if tool is None else tool.reconcile
+        if tool is None or ask is None:
+            return await self._finished("unknown", None, UNKNOWN)
+        end = await self._asked(tool, partial(ask, key))
+        outcome, output, error = self._meaning(end)
+        count("tool_reconciled", tool=tool.spec.name, outcome=outcome)
+        return await self._finished(outcome, output, error)
+
+    async def _asked(self, tool: Tool, ask: Callable[[], object]) -> End:
+        """Within the tool's ``timeout``. It may block, and may give an awaitable."""
+        if self._cancel.cancelled:
+            return Returned(None)
+        started = time.monotonic()
+        watch = Watch(
+            Whose(tool_name=tool.spec.name, source=tool.source, call_id=self._call_id, turn_id=self._turn_id),
+            patience=Patience(tool.timeout, None, progress=lambda: started),
+            cancel=self._cancel,
+            grace=self._workshop.grace,
+            left_behind=self._workshop.left_behind,
+        )
+        end = await watch.in_thread(partial(_called, ask), self._workshop.threads)
+        if isinstance(end, Returned) and inspect.isawaitable(end.value):
+            end = await _awaited(end.value, watch)
+        if isinstance(end, Returned) and end.value is not None:
+            end = await self._workshop.outputs.whole_on_loop(end.value, tool, watch)
+        if isinstance(end, Raised) and not isinstance(end.error, ToolError):
+            watch.log_raised(end.error, "could not say what became of a call: its reconcile raised")
+        return end
+
+    @staticmethod
+    def _meaning(end: End) -> tuple[Outcome, Json | Spill, CallError | UnsetType]:
+        if isinstance(end, Returned) and end.value is not None:
+            return "ok", end.value, UNSET
+        if isinstance(end, Raised) and isinstance(end.error, ToolError) and end.error.code != NOT_ASKED:
+            return "error", None, described(end.error)
+        return "unknown", None, UNKNOWN
+
+    async def _finished(self, outcome: Outcome, output: Json | Spill, error: CallError | UnsetType) -> ToolFinished:
+        return await self._workshop.keeping.finished(
+            output,
+            turn_id=self._turn_id,
+            call_id=self._call_id,
+            outcome=outcome,
+            error=error,
+            cancel=self._cancel,
+        )
+
+
+def _called(ask: Callable[[], object]) -> End:
+    try:
+        return Returned(ask())
+    except BaseException as error:  # noqa: BLE001 - whatever it raises, it is no answer
+        return Raised(error)
+
+
+async def _awaited(value: Awaitable[object], watch: Watch) -> End:
+    async def wait() -> End:
+        return Returned(await value)
+
+    try:
+        return await watch.on_loop(wait)
+    finally:
+        if inspect.iscoroutine(value) and inspect.getcoroutinestate(value) == inspect.CORO_CREATED:
+            value.close()  # cancelled before it began

@@ -1,0 +1,115 @@
+"""What tests of running calls share: a toolbox, what its tools have shown, and a store that may be away."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable
+
+import anyio
+import anyio.lowlevel
+
+from legato.core.blocks import Json
+from legato.core.errors import StoreError
+from legato.core.inputs import ToolEnd, ToolFinished
+from legato.core.records import Answer, Resumed
+from legato.observability import process
+from legato.runtime.threads import Threads
+from legato.runtime.toolbox import CancelFlag, StartedCall, Toolbox
+from legato.runtime.watch import End
+from legato.tools.registry import ToolRegistry
+
+PATIENCE = 10.0
+"""Seconds after which a test gives up waiting for what should have happened at once."""
+
+Ask = Callable[[str, dict[str, Json] | None], Awaitable[Answer]]
+
+
+class Kept:
+    """``Store.keep_output``: what was kept by turn and call. ``trouble`` is raised, one for each write, then none."""
+
+    def __init__(self, *trouble: StoreError) -> None:
+        self.outputs: dict[tuple[str, str], bytes] = {}
+        self.writes = 0
+        self.trouble = list(trouble)
+
+    async def keep(self, turn_id: str, call_id: str, offset: int, piece: bytes) -> None:
+        self.writes += 1
+        await anyio.lowlevel.checkpoint()
+        if self.trouble:
+            raise self.trouble.pop(0)
+        there = self.outputs.get((turn_id, call_id), b"")
+        self.outputs[turn_id, call_id] = there[:offset] + piece + there[offset + len(piece) :]
+
+    @property
+    def only(self) -> bytes:
+        (output,) = self.outputs.values()
+        return output
+
+
+class Bench:
+    """A toolbox, what its tools have shown, and an event of each side that a test waits for."""
+
+    def __init__(self, *functions: Callable[..., object], kept: Kept | None = None, **bounds: float) -> None:
+        self.threads: Threads[End] = Threads(
+            int(bounds.pop("places", 8)), left_behind=int(bounds.pop("left_behind", 8))
+        )
+        grace = bounds.pop("grace", PATIENCE)
+        sizes = {name: int(size) for name, size in bounds.items()}
+        self.kept = kept if kept is not None else Kept()
+        self.toolbox = Toolbox(ToolRegistry(functions), keep=self.kept.keep, threads=self.threads, grace=grace, **sizes)
+        self.shown: list[str] = []
+        self.state: dict[str, Json] = {}
+        self.flag = CancelFlag()
+        self._name = next(iter(ToolRegistry(functions).names()), "")
+
+    async def run(self, name: str | None = None, /, *, flag: CancelFlag | None = None, **input: Json) -> ToolFinished:
+        end = await self.end(name, flag=flag, input=input)
+        assert isinstance(end, ToolFinished)
+        return end
+
+    async def end(
+        self,
+        name: str | None = None,
+        /,
+        *,
+        flag: CancelFlag | None = None,
+        input: dict[str, Json] | None = None,
+        resumed: Resumed | None = None,
+        ask: Ask | None = None,
+    ) -> ToolEnd:
+        call = StartedCall(
+            turn_id="turn",
+            chat_id="chat",
+            call_id="call",
+            tool_name=name or self._name,
+            input=input or {},
+            principal="local",
+            idempotency_key="key",
+            state=self.state,
+            resumed=resumed,
+            ask=ask,
+        )
+        with anyio.fail_after(PATIENCE):
+            return await self.toolbox.run(call, emit=self.shown.append, cancel=flag or self.flag)
+
+    async def reconcile(self, name: str | None = None, /) -> ToolFinished:
+        with anyio.fail_after(PATIENCE):
+            return await self.toolbox.reconcile(
+                turn_id="turn",
+                call_id="call",
+                tool_name=name or self._name,
+                idempotency_key="key",
+                cancel=self.flag,
+            )
+
+
+def counted(name: str, **labels: str) -> float:
+    return process.value(name, **labels)
+
+
+async def until(event: threading.Event | Callable[[], bool]) -> None:
+    """Wait for a thread, or for something to be so, without blocking the loop."""
+    is_so = event.is_set if isinstance(event, threading.Event) else event
+    with anyio.fail_after(PATIENCE):
+        while not is_so():
+            await anyio.lowlevel.checkpoint()
