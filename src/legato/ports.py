@@ -8,7 +8,7 @@ from typing import Literal, Protocol, TypeAlias
 import msgspec
 
 from legato.core.ask import Ask, ToolSpec
-from legato.core.blocks import Block, CallError, Json, Outcome
+from legato.core.blocks import Block, CallError, Json, Outcome, ToolResultBlock
 from legato.core.context import ToolContext
 from legato.core.inputs import ProviderInput
 from legato.core.records import (
@@ -167,6 +167,14 @@ class Formatters(Protocol):
         ``kept_bytes``: the whole output has so many bytes and lies beside the turn, ``output`` is its beginning and its
         end. ``reads_on``: the turn may call ``read_result``, so what is left out can be read.
         """
+
+
+class KeptResults(Protocol):
+    """The part of a ``Store`` that ``read_result`` reads."""
+
+    async def result(self, chat_id: str, call_id: str) -> tuple[str, ToolResultBlock] | None: ...
+
+    async def output(self, turn_id: str, call_id: str, *, offset: int, limit: int) -> bytes: ...
 
 
 class Store(Protocol):
