@@ -18,7 +18,7 @@ from legato.observability import warn_once
 from legato.ports import Effect
 from legato.tools.arguments import Arguments
 from legato.tools.docstring import read_docstring
-from legato.tools.formatters import declared_for
+from legato.tools.formatters import READ_RESULT, declared_for
 from legato.tools.places import place_of
 from legato.tools.results import jsonable
 
@@ -28,6 +28,9 @@ MAX_OUTPUT = 64 * 1024
 """Bytes of a result that the model reads, unless the tool says otherwise: about 16,000 tokens."""
 TIMEOUT = 60.0
 """Seconds (docs/tools.md)."""
+
+RESERVED = frozenset({READ_RESULT})
+"""Names of built-in tools: what a model is told of one must not lead it to another."""
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
@@ -73,12 +76,13 @@ class FunctionTool:
         name: str | None,
         options: Options,
         local_names: Mapping[str, object],
+        built_in: bool = False,
     ) -> None:
         self.place = place_of(function)
         self.source = self.place.short
         self.function = function
         self.kind = self._kind_of(function)
-        name = self._name_of(function, name)
+        name = self._name_of(function, name, built_in=built_in)
         read = read_docstring(function.__doc__)
         if not read.description:
             self._refuse("it has no docstring; write what it does, the model chooses by that")
@@ -161,11 +165,13 @@ class FunctionTool:
             )
         return "sync"
 
-    def _name_of(self, function: Callable[..., object], given: object) -> str:
+    def _name_of(self, function: Callable[..., object], given: object, *, built_in: bool) -> str:
         name = function.__name__ if given is None else given
         self._title = f"{self.place}: tool {name!r}"
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             self._refuse("a name is 1 to 64 of a-z, A-Z, 0-9, _ and -; give one with name=")
+        if name in RESERVED and not built_in:
+            self._refuse("a built-in tool has this name; give it another with name=")
         return name
 
     def _effect(self, value: object) -> Effect:
