@@ -67,6 +67,11 @@ class Bench:
         assert isinstance(end, ToolFinished)
         return end
 
+    async def run_asking(self, ask: Ask) -> ToolFinished:
+        end = await self.end(ask=ask)
+        assert isinstance(end, ToolFinished)
+        return end
+
     async def end(
         self,
         name: str | None = None,

@@ -7,9 +7,9 @@ Both clocks stand still while a person is asked. A call that waits for its time 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Literal, TypeAlias
 
 Why: TypeAlias = Literal["cancelled", "timeout", "idle_timeout"]
@@ -35,12 +35,12 @@ class Patience:
     def begin(self) -> None:
         """The call runs. Its further tries run on the same time."""
         if self._deadline is None:
-            self._deadline = time.monotonic() + self._timeout
+            self._deadline = monotonic() + self._timeout
 
     def left(self) -> tuple[float | None, Why]:
         """Seconds, and what is up after them; None for as long as the clocks stand still."""
         assert self._deadline is not None
-        now = time.monotonic()
+        now = monotonic()
         if self._still_since is not None:
             return None, "timeout"
         left = self._deadline - now
@@ -53,12 +53,12 @@ class Patience:
     @contextmanager
     def standing_still(self) -> Iterator[None]:
         """Not to be entered twice at once."""
-        self._still_since = time.monotonic()
+        self._still_since = monotonic()
         self._tell()
         try:
             yield
         finally:
-            self._awake_since = time.monotonic()
+            self._awake_since = monotonic()
             if self._deadline is not None:
                 self._deadline += self._awake_since - self._still_since
             self._still_since = None

@@ -25,17 +25,19 @@ Ask: TypeAlias = Callable[[str, dict[str, Json] | None], Awaitable[Answer]]
 
 
 class Person:
-    """The other end of one call's ``ctx.ask``. Its time counts in no timeout of the call."""
+    """The other end of one call's ``ctx.ask``, whose time counts in no timeout of the call. ``told``: the call was told
+    to stop."""
 
-    def __init__(self, ask: Ask, patience: Patience) -> None:
+    def __init__(self, ask: Ask, patience: Patience, *, told: Callable[[], bool]) -> None:
         self._ask = ask
         self._patience = patience
+        self._told = told
         self._asking = False
         self._gone = False
 
     async def ask(self, message: str, input_schema: dict[str, Json] | None) -> Answer:
         """Raises ``ToolError`` with code ``cannot_ask``."""
-        if self._gone:
+        if self._gone or self._told():
             raise _cannot("the call has ended, or was told to stop")
         if self._asking:
             raise _cannot("this call waits for an answer already; ask one thing after the other")

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
+from time import monotonic
 
 from legato.core.text import clean
 from legato.core.text import cut as first_bytes
@@ -21,7 +21,7 @@ class Showing:
     """``progress`` is the monotonic time of the last text, or of the start."""
 
     def __init__(self, emit: Callable[[str], None], *, tool_name: str, limit: int) -> None:
-        self.progress = time.monotonic()
+        self.progress = monotonic()
         self._emit = emit
         self._tool_name = tool_name
         self._limit = limit
@@ -37,7 +37,7 @@ class Showing:
         """From any thread. Raises ``TypeError`` for what is not text. After the end it does nothing."""
         if not isinstance(text, str):
             raise TypeError(f"emit takes text, this is {type(text).__name__}")
-        self.progress = time.monotonic()
+        self.progress = monotonic()
         with self._lock:
             if self._closed or not (text := self._within_limit(text)):
                 return

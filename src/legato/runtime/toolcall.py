@@ -82,7 +82,9 @@ class RunningCall:
             grace=workshop.grace,
             left_behind=workshop.left_behind,
         )
-        self._person = None if call.ask is None or tool.kind == "sync" else Person(call.ask, self._patience)
+        self._person: Person | None = None
+        if call.ask is not None and tool.kind != "sync":
+            self._person = Person(call.ask, self._patience, told=self._told)
         self._stream = Spill()
 
     async def to_its_end(self) -> ToolEnd:
@@ -97,12 +99,17 @@ class RunningCall:
                     break
                 count("tool_retries", tool=self._tool.spec.name)
                 await asyncio.wait({self._cancel.future()}, timeout=_pause(attempt))
-            if self._person is not None:
-                self._person.leave()
-            self._stream.end()
+            self._leave()
             return await self._said(end)
         finally:
+            self._leave()
             self._stream.close()
+
+    def _leave(self) -> None:
+        """Who was left behind asks nobody and adds nothing any more."""
+        self._stream.end()
+        if self._person is not None:
+            self._person.leave()
 
     async def _once(self) -> End:
         self._stream.close()
@@ -128,10 +135,14 @@ class RunningCall:
             idempotency_key=call.idempotency_key,
             state=call.state,
             emit=self._showing.show,
-            cancelled=lambda: self._watch.told or self._cancel.cancelled,
+            cancelled=self._told,
             ask=None if self._person is None else self._person.ask,
             resumed=call.resumed,
         )
+
+    def _told(self) -> bool:
+        """Shall it stop? Asked from any thread."""
+        return self._watch.told or self._cancel.cancelled
 
     def _worth_another(self, end: End, attempt: int) -> bool:
         """Only what the tool did not mean to say is tried again."""
