@@ -140,6 +140,17 @@ def test_arguments_that_came_with_the_start_are_said_with_it() -> None:
     assert sent_back(heard)[0]["input"] == {"a": 1}
 
 
+def test_arguments_that_go_on_after_their_end_poison_the_call_once() -> None:
+    """White space changes nothing, and text behind a text block's end belongs to nobody."""
+    call = [start(0, type="tool_use", id="a", name="f", input={}), delta(0, "input_json_delta", partial_json="{}")]
+    late = [delta(0, "input_json_delta", partial_json=text) for text in ("", " \n", ', "b": 1}', "}")]
+    text = [start(1, type="text", text="Hm."), stop(1), delta(1, "text_delta", text="more")]
+    heard = hear(BEGIN, *call, stop(0), *late, *text, end("tool_use"))
+    sealed, said = heard.blocks
+    assert sealed.poisoned == "after its end its arguments went on with ', \"b\": 1}'"
+    assert (sealed.text, said.text) == ("{}", "Hm.")
+
+
 def test_no_argument_bytes_at_all_are_no_delta() -> None:
     heard = hear(BEGIN, start(0, type="tool_use", id="t", name="get", input={}), stop(0), end("tool_use"))
     assert heard.blocks[0].opened.input is UNSET

@@ -19,6 +19,7 @@ from legato.core.events import StopReason
 from legato.core.inputs import (
     BlockClosed,
     BlockOpened,
+    CallPoisoned,
     Delta,
     ProviderInput,
     ResponseEnded,
@@ -102,6 +103,7 @@ class Decoder:
         self._splitter = Splitter()
         self._halves = json_text.Halves()
         self._open: dict[int, _Open] = {}
+        self._sealed_calls: dict[int, int] = {}  # the key of each, by the vendor's index
         self._names: dict[str, str] = {}
         self._keys = 0
         self._unsealed: list[_Open] = []
@@ -205,8 +207,11 @@ class Decoder:
 
     def _react_to_delta(self, value: dict[str, Json], out: list[ProviderInput], *, may_have_halves: bool) -> None:
         index, delta = value.get("index"), value.get("delta")
-        block = self._open.get(index) if isinstance(index, int) else None
-        if block is None or not isinstance(delta, dict):
+        if not isinstance(index, int) or not isinstance(delta, dict):
+            return
+        block = self._open.get(index)
+        if block is None:
+            self._poison(index, _text(delta.get("partial_json")), out)
             return
         # Half a character in a text waits for the block's next delta; anywhere else it will never be whole.
         said = _Piece(**{name: _text(delta.get(name)) for name in _Piece.__struct_fields__})
@@ -216,7 +221,15 @@ class Decoder:
         if not self._append(block, said, out):
             self._keep(block, delta)
 
+    def _poison(self, index: int, text: str, out: list[ProviderInput]) -> None:
+        """Arguments that go on after their block has stopped: the vendor does not, who imitates it may."""
+        if not text or text.isspace() or index not in self._sealed_calls:
+            return
+        key = self._sealed_calls.pop(index)
+        out.append(CallPoisoned(key=key, message=f"after its end its arguments went on with {text[:80]!r}"))
+
     def _start(self, index: int, raw: dict[str, Json], out: list[ProviderInput]) -> None:
+        self._sealed_calls.pop(index, None)
         self._keys += 1
         key = self._keys
         kind = raw.get("type")
@@ -290,6 +303,8 @@ class Decoder:
             # Cut at max_tokens, or bad JSON? The stop reason tells: the one is dropped, the other answered.
             self._unsealed.append(block)
             return
+        if block.kind == "call":
+            self._sealed_calls[index] = block.key
         out.append(_closed(block, self._model))
 
     def _seal_or_leave(self, out: list[ProviderInput]) -> None:
