@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import get_args
+
 import pytest
 
 from legato.core.inputs import (
@@ -14,7 +17,7 @@ from legato.core.inputs import (
     ResponseFailed,
 )
 from legato.providers import anthropic, openai_chat
-from legato.testing.faults import FAULTS, ONLY_ON, faulty
+from legato.testing.faults import FAULTS, faulty
 from legato.testing.script import Wire
 from legato.testing.timeline import Frame, severed
 from legato.testing.upstream import WIRES, Call
@@ -39,9 +42,7 @@ def whole_calls(told: list[ProviderInput]) -> list[str]:
     return [calls[key] for key in closed]
 
 
-CASES: list[tuple[Wire, str]] = [
-    (wire, fault) for wire in ("anthropic", "openai_chat") for fault in FAULTS if ONLY_ON.get(fault, wire) == wire
-]
+CASES = list(itertools.product(get_args(Wire), FAULTS))
 GOOD = [call.arguments for call in CALLS]
 
 
