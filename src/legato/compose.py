@@ -27,6 +27,8 @@ from legato.serve import bind, serve, url_of
 from legato.stores.sqlite import open_sqlite
 from legato.tools import demo
 from legato.tools.registry import ToolRegistry
+from legato.tools.web.settings import FetchSettings, SearchSettings, WebSettings
+from legato.tools.web.tools import web_tools
 
 SYSTEM = (
     "You are a helpful assistant. Answer in the user's language. "
@@ -129,14 +131,37 @@ def first_lines(config: Config, url: str, service: TurnService) -> Sequence[str]
 
 
 def tool_registry(config: Config, tools: Iterable[Toolish] = ()) -> ToolRegistry:
-    """In order: ``tools``, the configuration's modules, and the demo's own where it is what one looks at first."""
+    """In order: ``tools``, the configuration's modules, the demo's own where it is what one looks at first, the web."""
     registry = ToolRegistry(tools)
     registry.load(config.tools.modules)
     registry.load(config.formatters.modules)
     if config.default_model == SCRIPT_MODEL and not len(registry):
         registry.load([demo.__name__])
+    for one in web_tools(_web_settings(config)):
+        registry.add(one)
     registry.formatters.warn_of_strangers(registry.names())
     return registry
+
+
+def _web_settings(config: Config) -> WebSettings:
+    web = config.web
+    search, fetch = None, None
+    if web.search is not None and web.search != "none":
+        search = SearchSettings(
+            backend=web.search,
+            base_url=web.searxng_url if web.search == "searxng" else None,
+            api_key=None if web.api_key is None else web.api_key.get_secret_value(),
+            key_name=config.sources.get("web.api_key", "the key"),
+            timeout=web.timeout / 2,
+        )
+    if web.fetch:
+        fetch = FetchSettings(
+            timeout=web.timeout,
+            max_bytes=web.max_bytes,
+            allow_hosts=web.allow_hosts,
+            allow_private=web.allow_private,
+        )
+    return WebSettings(search=search, fetch=fetch)
 
 
 def model_directory(config: Config) -> ModelDirectory:

@@ -13,7 +13,7 @@ from tests.docs.pages import SOURCE, code, fences, prose, rows
 
 from legato.config import Config, ProviderConfig, load
 from legato.config.load import VENDOR_URLS
-from legato.config.model import BUILTIN
+from legato.config.model import BUILTIN, SEARCH_KEYS
 from legato.core.errors import ConfigError
 from legato.core.turn import TurnLimits
 from legato.runtime.admission import AdmissionLimits
@@ -28,6 +28,7 @@ TABLES = {
     "## `[server]`": "server.",
     "## `[tools]` and `[formatters]`": "",
     "## `[chat]`": "chat.",
+    "## `[web]`": "web.",
     "## `[limits]`": "limits.",
     "## `[storage]`": "storage.",
 }
@@ -89,9 +90,9 @@ def test_every_variable_on_the_page_is_one_that_is_read() -> None:
             continue
         provider = "LEGATO_PROVIDERS__GROQ__"
         base = {f"{provider}WIRE": "openai_chat", f"{provider}BASE_URL": "https://api.groq.com/openai/v1"}
-        load(environ={**base, name: value or "a-value"})
-    vendors = {*VENDOR_URLS, *(str(one.api_key_env) for one in BUILTIN.values()), "GEMINI_API_KEY"}
-    assert set(re.findall(r"\b[A-Z]+_(?:API_KEY|BASE_URL)\b", text)) == vendors
+        load(environ={**base, "LEGATO_WEB__SEARCH": "none", name: value or "a-value"})
+    vendors = {*VENDOR_URLS, *(str(one.api_key_env) for one in BUILTIN.values()), "GEMINI_API_KEY", *SEARCH_KEYS}
+    assert set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)?_(?:API_KEY|BASE_URL)\b", text)) == vendors
 
 
 def test_the_providers_on_the_page_are_those_that_are_built_in_in_their_order() -> None:

@@ -15,6 +15,7 @@ from legato.config.model import (
     ServerConfig,
     StorageConfig,
     ToolsConfig,
+    WebConfig,
     Wire,
 )
 
@@ -30,6 +31,7 @@ __all__ = [
     "ServerConfig",
     "StorageConfig",
     "ToolsConfig",
+    "WebConfig",
     "Wire",
     "load",
     "locate",

@@ -22,6 +22,7 @@ from legato.config.model import (
     BUILTIN,
     MASK,
     SCRIPT,
+    SEARCH_KEYS,
     ChatConfig,
     Config,
     FormattersConfig,
@@ -31,6 +32,7 @@ from legato.config.model import (
     ServerConfig,
     StorageConfig,
     ToolsConfig,
+    WebConfig,
     unsecret,
 )
 from legato.core.errors import ConfigError
@@ -53,6 +55,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "storage": StorageConfig,
     "formatters": FormattersConfig,
     "chat": ChatConfig,
+    "web": WebConfig,
 }
 _PROVIDER_NAME = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
 
@@ -98,6 +101,7 @@ def load(
         settings[setting.key] = setting
     values = {key: _checked(setting) for key, setting in settings.items()}
     sources = {".".join(key): setting.source for key, setting in settings.items()}
+    web = _with_search_key(_section(WebConfig, ("web",), values, sources), sources, environ)
 
     providers = {
         name: _provider(name, values, sources, environ) for name in _provider_names(settings) if name != SCRIPT
@@ -112,6 +116,7 @@ def load(
         storage=_section(StorageConfig, ("storage",), values, sources),
         formatters=_section(FormattersConfig, ("formatters",), values, sources),
         chat=_section(ChatConfig, ("chat",), values, sources),
+        web=web,
         notices=notices,
         sources=sources,
     )
@@ -295,7 +300,7 @@ def _provider(
     provider = _made(ProviderConfig, prefix, given, sources)
     if provider.api_key is None:
         provider = _with_key(name, provider, sources, environ)
-    _usable_in_a_header(provider, sources.get(f"providers.{name}.api_key", ""))
+    _usable_in_a_header(provider.api_key, sources.get(f"providers.{name}.api_key", ""))
     return provider
 
 
@@ -326,11 +331,53 @@ def _key_in(path: Path, where: str) -> str:
     return key
 
 
-def _usable_in_a_header(provider: ProviderConfig, source: str) -> None:
-    if provider.api_key is None:
-        return
-    if re.fullmatch(r"[!-~]+", provider.api_key.get_secret_value()) is None:
+def _usable_in_a_header(key: SecretStr | None, source: str) -> None:
+    if key is not None and re.fullmatch(r"[!-~]+", key.get_secret_value()) is None:
         raise ConfigError(f"{source}: expected a key of visible ASCII characters, got white space or others in it")
+
+
+def _with_search_key(web: WebConfig, sources: dict[str, str], environ: Mapping[str, str]) -> WebConfig:
+    """The search engine that was named, or whose URL or key there is, and its key from where it is said to be."""
+    keys = {variable: key for variable in SEARCH_KEYS if (key := environ.get(variable, "").strip())}
+    search = web.search
+    if search is None and web.searxng_url is not None:
+        search, sources["web.search"] = "searxng", sources["web.searxng_url"]
+    elif search is None and keys and web.api_key is None:
+        variable = next(iter(keys))
+        search, sources["web.search"] = SEARCH_KEYS[variable], variable
+    web = web.model_copy(update={"search": search})
+    given = [name for name in ("api_key", "api_key_env", "api_key_file") if getattr(web, name) is not None]
+    if search is None and given:
+        raise ConfigError(f"{sources[f'web.{given[0]}']}: web.{given[0]} is a search engine's: name it in web.search")
+    if search == "searxng" and web.searxng_url is None:
+        raise ConfigError(f"{sources['web.search']}: web.search is searxng: say where it answers in web.searxng_url")
+    if search not in SEARCH_KEYS.values():
+        return web
+    if web.api_key is None:
+        key, source = _search_key(
+            web, {name: keys[name] for name in keys if SEARCH_KEYS[name] == search}, sources, environ
+        )
+        sources["web.api_key"] = source
+        web = web.model_copy(update={"api_key": SecretStr(key)})
+    _usable_in_a_header(web.api_key, sources["web.api_key"])
+    return web
+
+
+def _search_key(
+    web: WebConfig, usual: Mapping[str, str], sources: Mapping[str, str], environ: Mapping[str, str]
+) -> tuple[str, str]:
+    """The key and where it is from. A search engine that was named and has no key would refuse every search."""
+    if web.api_key_env is not None:
+        if key := environ.get(web.api_key_env, "").strip():
+            return key, web.api_key_env
+        if web.api_key_file is None:
+            raise ConfigError(f"{sources['web.api_key_env']}: web.api_key_env: {web.api_key_env} is not set")
+    if web.api_key_file is not None:
+        return _key_in(Path(web.api_key_file), f"{sources['web.api_key_file']}: web"), web.api_key_file
+    for variable, key in usual.items():
+        return key, variable
+    names = " or ".join(variable for variable, engine in SEARCH_KEYS.items() if engine == web.search)
+    raise ConfigError(f"{sources['web.search']}: web.search is {web.search}, which has no key: set {names}")
 
 
 def _unused_keys(

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 Wire: TypeAlias = Literal["anthropic", "openai_chat"]
 Client: TypeAlias = Literal["aiohttp", "direct"]
 Seal: TypeAlias = Literal["auto", "object", "next", "finish"]
+Search: TypeAlias = Literal["tavily", "brave", "searxng", "none"]
 
 MASK = "********"
 
@@ -44,6 +45,13 @@ def _a_host_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]", value):
         raise ValueError("expected a host name without scheme, port and *")
     return value.lower()
+
+
+def _a_network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError as error:
+        raise ValueError("expected an address or a network, such as 10.1.0.0/16") from error
 
 
 Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -193,6 +201,31 @@ class ChatConfig(Section):
     """What every model is told first, in front of a chat's own words; empty means the words built in."""
 
 
+class WebConfig(Section):
+    """``web_search`` and ``web_fetch``, which are there only if this says so (docs/web.md)."""
+
+    search: Search | None = None
+    """The search engine; left out, the one whose URL or key there is."""
+    searxng_url: Annotated[str, AfterValidator(_a_base_url)] | None = None
+    """Where a SearXNG answers."""
+    api_key_env: Name | None = None
+    """Name of the variable that holds the search engine's key, where it is not one of those people have already."""
+    api_key_file: Name | None = None
+    """Path of a file that holds the key alone."""
+    api_key: Annotated[SecretStr, Field(min_length=1)] | None = None
+    """Found when the configuration is loaded; never in legato.toml."""
+    fetch: bool = False
+    """Let a model read pages of the public web."""
+    timeout: Seconds = 30
+    """A page, with its redirects and its reading. Search engines have half of it: they answer in two."""
+    max_bytes: Count = 5_242_880
+    """A page's body, unpacked. 5 MiB: longer documents are not read by a model in one go."""
+    allow_hosts: tuple[Annotated[str, AfterValidator(_a_host_name)], ...] = ()
+    """Exact names that may be at private addresses."""
+    allow_private: tuple[Annotated[str, AfterValidator(_a_network)], ...] = ()
+    """Addresses and networks that are fetched although they are not public."""
+
+
 class Row(NamedTuple):
     """One line of ``legato config``: ``key = shown  # from source``."""
 
@@ -204,6 +237,11 @@ class Row(NamedTuple):
 def _provider(wire: Wire, base_url: str, api_key_env: str, model: str) -> ProviderConfig:
     return ProviderConfig(wire=wire, base_url=base_url, api_key_env=api_key_env, models=(model,))
 
+
+# The variables people have for a search engine's key, in the order in which they choose one.
+SEARCH_KEYS: Mapping[str, Search] = MappingProxyType(
+    {"TAVILY_API_KEY": "tavily", "BRAVE_API_KEY": "brave", "BRAVE_SEARCH_API_KEY": "brave"}
+)
 
 # There without being configured, in the order in which they become the default. Each names a model that calls tools
 # well and that a first try can afford.
@@ -232,6 +270,7 @@ class Config(Section):
     storage: StorageConfig = StorageConfig()
     formatters: FormattersConfig = FormattersConfig()
     chat: ChatConfig = ChatConfig()
+    web: WebConfig = WebConfig()
     notices: tuple[str, ...] = ()
     """What was found and cannot be used: said at start."""
     sources: dict[str, str] = Field(default_factory=dict, repr=False)
@@ -264,7 +303,7 @@ class Config(Section):
         for section, fields in (("server", self.server), *((f"providers.{n}", p) for n, p in self.providers.items())):
             yield from self._section(section, fields)
         yield from self._section(f"providers.{SCRIPT}", self.script)
-        for name in ("tools", "limits", "storage", "formatters", "chat"):
+        for name in ("tools", "limits", "storage", "formatters", "chat", "web"):
             yield from self._section(name, getattr(self, name))
         # Keys that were found and that no wire can use yet.
         for key, source in self.sources.items():

@@ -1,0 +1,92 @@
+"""A body as it arrives: unpacked here, and counted on the wire and after. A bound that is met ends it at once."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from legato.core.errors import ToolError
+
+ACCEPT_ENCODING = "gzip, deflate"
+"""What ``Unpacked`` reads; anything else was not asked for."""
+_AUTO_HEADER = 32
+"""zlib: take gzip's header or zlib's own, whichever is there."""
+_PIECE = 65_536
+"""Bytes that are unpacked at a time, so that a thousandfold piece is noticed before it is there."""
+
+
+class Pieces(Protocol):
+    """What aiohttp's stream of a response has."""
+
+    def iter_any(self) -> AsyncIterator[bytes]: ...
+
+
+class Unpacked:
+    """Takes a body's pieces, keeps what they unpack to. ``name`` is how the bound is called where it was set."""
+
+    def __init__(self, encoding: str, *, limit: int, name: str) -> None:
+        self._limit = limit
+        self._name = name
+        self._on_the_wire = 0
+        self._kept = bytearray()
+        self._encoding = encoding.strip().lower()
+        self._zlib: zlib._Decompress | None = None
+        if self._encoding in {"gzip", "x-gzip", "deflate"}:
+            self._zlib = zlib.decompressobj(_AUTO_HEADER + zlib.MAX_WBITS)
+        elif self._encoding not in {"", "identity"}:
+            raise ToolError(
+                f"the answer is packed with {self._encoding[:40]}, which was not asked for; expected {ACCEPT_ENCODING}",
+                code="web_garbled",
+            )
+
+    def feed(self, data: bytes) -> None:
+        """Raises ``ToolError``: ``web_too_large``, ``web_garbled``."""
+        self._on_the_wire += len(data)
+        if self._on_the_wire > self._limit:
+            raise self._too_large()
+        if self._zlib is None:
+            self._keep(data)
+            return
+        try:
+            self._unpack(self._zlib, data)
+        except zlib.error as error:
+            raise ToolError(f"the answer says it is {self._encoding} and cannot be unpacked", code="web_garbled") from (
+                error
+            )
+
+    def end(self) -> bytes:
+        """The whole body. A packed one that ends too early is what came of it, as browsers do."""
+        return bytes(self._kept)
+
+    def _unpack(self, unpacker: zlib._Decompress, data: bytes) -> None:
+        if self._encoding == "deflate" and not self._kept and self._on_the_wire == len(data) and not _has_header(data):
+            # RFC 9110 means zlib's format by "deflate"; some servers send it without its header.
+            unpacker = self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)
+        while data and not unpacker.eof:
+            self._keep(unpacker.decompress(data, _PIECE))
+            data = unpacker.unconsumed_tail
+        # What follows the end of a packed body is no part of it; several gzip members in one body are not in use.
+
+    def _keep(self, data: bytes) -> None:
+        self._kept += data
+        if len(self._kept) > self._limit:
+            raise self._too_large()
+
+    def _too_large(self) -> ToolError:
+        return ToolError(f"the answer is larger than {self._limit} bytes ({self._name})", code="web_too_large")
+
+
+async def read(pieces: Pieces, encoding: str, *, limit: int, name: str, said: int | None) -> bytes:
+    """The body, unpacked. ``said`` is its Content-Length. Raises ``ToolError``, and what the stream raises."""
+    unpacked = Unpacked(encoding, limit=limit, name=name)
+    if said is not None and said > limit:
+        raise ToolError(f"the answer has {said} bytes, limit is {limit} ({name})", code="web_too_large")
+    async for piece in pieces.iter_any():
+        unpacked.feed(piece)
+    return unpacked.end()
+
+
+def _has_header(data: bytes) -> bool:
+    """Of zlib (RFC 1950): method 8, and a check sum over the first two bytes."""
+    return len(data) >= 2 and data[0] & 0x0F == 8 and int.from_bytes(data[:2], "big") % 31 == 0
