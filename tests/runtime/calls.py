@@ -25,15 +25,21 @@ Ask = Callable[[str, dict[str, Json] | None], Awaitable[Answer]]
 
 
 class Kept:
-    """``Store.keep_output``: what was kept by turn and call. ``trouble`` is raised, one for each write, then none."""
+    """``Store.keep_output``: what was kept by turn and call. ``trouble`` is raised, one for each write, then none.
+    Where it ``hangs`` no write comes back; ``called`` is set by the first."""
 
-    def __init__(self, *trouble: StoreError) -> None:
+    def __init__(self, *trouble: StoreError, hangs: bool = False) -> None:
+        self.called = anyio.Event()
+        self._hangs = hangs
         self.outputs: dict[tuple[str, str], bytes] = {}
         self.writes = 0
         self.trouble = list(trouble)
 
     async def keep(self, turn_id: str, call_id: str, offset: int, piece: bytes) -> None:
         self.writes += 1
+        self.called.set()
+        if self._hangs:
+            await anyio.sleep_forever()
         await anyio.lowlevel.checkpoint()
         if self.trouble:
             raise self.trouble.pop(0)

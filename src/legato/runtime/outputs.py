@@ -99,7 +99,7 @@ def _pieces(output: Json) -> Iterator[bytes]:
 
 def _json(value: Json) -> Iterator[bytes]:
     """Compact JSON, the same as ``msgspec`` gives at once."""
-    if is_small(value):
+    if is_small(value) or not isinstance(value, str | dict | list):
         yield msgspec.json.encode(value)
     elif isinstance(value, str):
         yield b'"'
@@ -107,8 +107,10 @@ def _json(value: Json) -> Iterator[bytes]:
             yield msgspec.json.encode(value[start : start + _SLICE])[1:-1]
         yield b'"'
     elif isinstance(value, dict):
+        yield b"{"
         for at, (key, one) in enumerate(value.items()):
-            yield b"," if at else b"{"
+            if at:
+                yield b","
             yield from _json(key)
             yield b":"
             yield from _json(one)
