@@ -290,7 +290,54 @@ WRONG = [
     ),
     (
         "@tool(lane=3)\ndef look(): 'x'",
-        "tools.py:2: tool 'look': lane is 3; it is a function of the arguments, or a constant",
+        "tools.py:2: tool 'look': lane is 3; it is a text, or a function of the arguments",
+    ),
+    (
+        "@tool(needs_approval='yes')\ndef look(): 'x'",
+        "tools.py:2: tool 'look': needs_approval is 'yes'; it is True, False, or a function of the arguments",
+    ),
+    (
+        "@tool(lane=lambda: 'x')\ndef look(): 'x'",
+        "tools.py:2: tool 'look': lane must take one argument, one dict with the call's arguments",
+    ),
+    (
+        "@tool(needs_approval=lambda amount, to: True)\ndef look(amount: int, to: str): 'x'",
+        "tools.py:2: tool 'look': needs_approval must take one argument, one dict with the call's arguments",
+    ),
+    (
+        "@tool(eager='no')\ndef look(): 'x'",
+        "tools.py:2: tool 'look': eager is 'no'; it is True or False",
+    ),
+    (
+        "@tool(idle_timeout=90)\ndef look(): 'x'",
+        "tools.py:2: tool 'look': idle_timeout is 90, and timeout is up before, after 60; raise timeout=",
+    ),
+    (
+        "@tool(name='read_result')\ndef look(): 'x'",
+        "tools.py:2: tool 'read_result': a built-in tool has this name; give it another with name=",
+    ),
+    (
+        "@tool(effect='idempotent', reconcile=print)\ndef look(): 'x'",
+        (
+            "tools.py:2: tool 'look': reconcile= would never be asked: "
+            'with effect="idempotent" the call runs again with its key'
+        ),
+    ),
+    (
+        "@tool(reconcile=lambda: 'x')\ndef look(): 'x'",
+        "tools.py:2: tool 'look': reconcile must take one argument, the idempotency key",
+    ),
+    (
+        "@tool\nasync def look() -> str:\n    'x'\n    yield 'x'",
+        "tools.py:2: tool 'look': it yields, so it gives a stream and not str; write -> AsyncIterator[str]",
+    ),
+    (
+        "import typing as t\n@tool\nasync def look() -> t.AsyncIterator[dict]:\n    'x'\n    yield {}",
+        "tools.py:3: tool 'look': it yields dict, and a stream is text; yield str, or return a list",
+    ),
+    (
+        "import typing as t\n@tool\nasync def look() -> 't.AsyncGenerator[int, None]':\n    'x'\n    yield 1",
+        "tools.py:3: tool 'look': it yields int, and a stream is text; yield str, or return a list",
     ),
     (
         "async def ask(given): return True\n@tool(needs_approval=ask)\ndef look(): 'x'",
@@ -357,6 +404,21 @@ def test_what_is_wrong_is_said_with_file_line_and_what_to_do(
     assert caught.value.message.startswith(expected)
     if "has no JSON" not in expected:  # pydantic's own reason follows
         assert caught.value.message == expected
+
+
+@pytest.mark.parametrize(
+    "returned",
+    ["", " -> AsyncIterator[str]", " -> 'AsyncGenerator[Literal[\"a\"], None]'", " -> AsyncIterable", " -> Nowhere"],
+)
+def test_a_stream_of_text_may_be_written_in_many_ways(returned: str, tmp_path: Path) -> None:
+    (tmp_path / "tools.py").write_text(
+        "from __future__ import annotations\nfrom typing import *\nfrom legato import tool\n"
+        f"@tool\nasync def look(){returned}:\n    'x'\n    yield 'a'\n",
+        encoding="utf-8",
+    )
+    found = load_modules([str(tmp_path / "tools.py")]).get("look")
+    assert found is not None
+    assert found.kind == "stream"
 
 
 def test_the_context_is_found_though_it_is_imported_for_type_checkers_only(tmp_path: Path) -> None:

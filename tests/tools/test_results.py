@@ -7,6 +7,7 @@ import datetime as dt
 import decimal
 import enum
 import uuid
+from collections.abc import AsyncIterator
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -95,6 +96,10 @@ class Broken(BaseModel):
         raise RuntimeError(f"no {value}")
 
 
+async def streaming() -> AsyncIterator[str]:
+    yield "x"
+
+
 def circle() -> list[object]:
     one: list[object] = []
     one.append(one)
@@ -112,7 +117,8 @@ def circle() -> list[object]:
         ({"a": Point(1, [object()])}, "at /a/tags/0: object is not JSON"),  # type: ignore[list-item]
         ({(1, 2): 3}, "an object's keys are text, this one is tuple"),
         ({None: 3}, "an object's keys are text, this one is NoneType"),
-        ((one for one in [1]), "generator is not JSON"),
+        ((one for one in [1]), "generator is not JSON, return a list"),
+        (streaming(), "async_generator is not JSON, a tool that streams is itself the `async def` that yields"),
         (Point, "type is not JSON"),
         (circle(), "it is nested deeper than 200 levels, or holds itself"),
         (

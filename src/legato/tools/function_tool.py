@@ -21,6 +21,7 @@ from legato.tools.docstring import read_docstring
 from legato.tools.formatters import READ_RESULT, declared_for
 from legato.tools.places import place_of
 from legato.tools.results import jsonable
+from legato.tools.streams import not_a_stream_of_text
 
 _log = logging.getLogger(__name__)
 
@@ -86,23 +87,27 @@ class FunctionTool:
         read = read_docstring(function.__doc__)
         if not read.description:
             self._refuse("it has no docstring; write what it does, the model chooses by that")
+        if self.kind == "stream" and (wrong := not_a_stream_of_text(function, local_names)) is not None:
+            self._refuse(wrong)
         self._take(name, options)
         self._arguments = Arguments(function, title=self._title, described=read.parameters, local_names=local_names)
         self.spec = ToolSpec(name, read.description, self._arguments.schema)
 
     def _take(self, name: str, options: Options) -> None:
         self.effect: Effect = self._effect(options.effect)
-        self.eager = options.eager
+        self.eager = self._yes_or_no("eager", options.eager)
         self.timeout = self._seconds("timeout", options.timeout)
         idle = options.idle_timeout
         self.idle_timeout = None if idle is None else self._seconds("idle_timeout", idle)
+        if self.idle_timeout is not None and self.idle_timeout > self.timeout:
+            self._refuse(f"idle_timeout is {idle}, and timeout is up before, after {self.timeout:g}; raise timeout=")
         self.max_output = self._at_least(1, "max_output", options.max_output)
         self.retries = self._at_least(0, "retries", options.retries)
         if self.retries and self.effect == "write":
             self._refuse('retries= would run it twice; that takes effect="read" or "idempotent"')
-        self._approval = self._asked("needs_approval", options.needs_approval, bool)
+        self._approval = self._asked("needs_approval", options.needs_approval, bool, what="True, False")
         self.needs_approval = options.needs_approval is not False
-        self._lane = self._asked("lane", options.lane, str, type(None))
+        self._lane = self._asked("lane", options.lane, str, type(None), what="a text")
         self.reconcile = options.reconcile
         self._check_reconcile(options.reconcile)
         self.formatter = None if options.formatter is None else declared_for(name, options.formatter, self.place)
@@ -190,16 +195,37 @@ class FunctionTool:
             self._refuse(f"{option} is {value!r}; it is a whole number, at least {least}")
         return value
 
-    def _check_reconcile(self, value: object) -> None:
-        if value is not None and not callable(value):
-            self._refuse(f"reconcile is {value!r}; it is a function of an idempotency key")
-        if value is not None and self.effect == "read":
-            self._refuse('reconcile= asks what became of an effect; a tool with effect="read" has none')
-
-    def _asked(self, option: str, value: _Option, *constants: type) -> _Option:
-        """A constant, or a plain function that is asked at each call."""
-        if not isinstance(value, constants) and not callable(value):
-            self._refuse(f"{option} is {value!r}; it is a function of the arguments, or a constant")
-        if inspect.iscoroutinefunction(value):
-            self._refuse(f"{option} is async; it is asked while the model talks, make it a plain function")
+    def _yes_or_no(self, option: str, value: object) -> bool:
+        if not isinstance(value, bool):
+            self._refuse(f"{option} is {value!r}; it is True or False")
         return value
+
+    def _check_reconcile(self, value: object) -> None:
+        if value is None:
+            return
+        if not callable(value):
+            self._refuse(f"reconcile is {value!r}; it is a function of an idempotency key")
+        if self.effect == "read":
+            self._refuse('reconcile= asks what became of an effect; a tool with effect="read" has none')
+        if self.effect == "idempotent":
+            self._refuse('reconcile= would never be asked: with effect="idempotent" the call runs again with its key')
+        self._check_takes_one("reconcile", value, "the idempotency key")
+
+    def _asked(self, option: str, value: _Option, *constants: type, what: str) -> _Option:
+        """A constant, or a plain function that is asked at each call."""
+        if isinstance(value, constants):
+            return value
+        if not callable(value):
+            self._refuse(f"{option} is {value!r}; it is {what}, or a function of the arguments")
+        if inspect.iscoroutinefunction(value) or inspect.isasyncgenfunction(value):
+            self._refuse(f"{option} is async; it is asked while the model talks, make it a plain function")
+        self._check_takes_one(option, value, "one dict with the call's arguments")
+        return value
+
+    def _check_takes_one(self, option: str, function: Callable[..., object], what: str) -> None:
+        try:
+            inspect.signature(function).bind(None)
+        except TypeError:
+            self._refuse(f"{option} must take one argument, {what}")
+        except ValueError:
+            pass  # some built-in functions have no signature to look at

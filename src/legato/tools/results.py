@@ -74,6 +74,10 @@ def _converted(value: object, path: str, depth: int) -> Json:
     hint = next((hint for types, hint in _HINTS if isinstance(value, types)), None)
     if hint is None and hasattr(value, "__await__"):
         hint = "await it"
+    if hint is None and hasattr(value, "__aiter__"):
+        hint = "a tool that streams is itself the `async def` that yields"
+    if hint is None and hasattr(value, "__next__"):
+        hint = "return a list"
     raise _refused(path, f"{_named(value)} is not JSON" + (f", {hint}" if hint else ""))
 
 
