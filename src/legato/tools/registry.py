@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import ModuleType
-from typing import TypeGuard
+from typing import Protocol, TypeGuard
 
 from legato.core.ask import ToolSpec
 from legato.core.errors import ConfigError
@@ -16,26 +16,50 @@ from legato.tools.loading import load_module
 from legato.tools.places import place_of
 
 
+class ToolSource(Protocol):
+    """Where tools come from that come and go: a server that lists its own."""
+
+    def tools(self) -> Sequence[Tool]:
+        """Those that are offered now, in an order that stays."""
+
+    def find(self, name: str) -> Tool | None:
+        """One of those, or one that a turn was offered before and may still call."""
+
+
 class ToolRegistry:
-    """Implements ``ports.Tools``. ``formatters`` is always there, and is filled as tools come in."""
+    """Implements ``ports.Tools``. ``formatters`` is always there, and is filled as tools come in.
+
+    Declared tools come first, then those of attached sources; a source's tool whose name is taken is not seen.
+    """
 
     def __init__(self, things: Iterable[Tool | Callable[..., object]] = ()) -> None:
         self.formatters = FormatterRegistry()
         self._tools: dict[str, Tool] = {}
+        self._sources: list[ToolSource] = []
         for thing in things:
             self.add(thing)
 
     def names(self) -> Sequence[str]:
-        return tuple(self._tools)
+        return tuple(dict.fromkeys(tool.spec.name for tool in self))
 
     def get(self, name: str) -> Tool | None:
-        return self._tools.get(name)
+        declared = self._tools.get(name)
+        if declared is not None:
+            return declared
+        found = (source.find(name) for source in self._sources)
+        return next((tool for tool in found if tool is not None), None)
 
     def __iter__(self) -> Iterator[Tool]:
-        return iter(self._tools.values())
+        yield from self._tools.values()
+        for source in self._sources:
+            yield from (tool for tool in source.tools() if tool.spec.name not in self._tools)
 
     def __len__(self) -> int:
-        return len(self._tools)
+        return len(self.names())
+
+    def attach(self, source: ToolSource) -> None:
+        """Offer what it lists, from now on and as it changes."""
+        self._sources.append(source)
 
     def add(self, thing: Tool | Callable[..., object]) -> None:
         """A function with ``@tool`` or ``@formatter``, or a tool of any other making.

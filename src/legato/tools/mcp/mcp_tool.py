@@ -1,0 +1,114 @@
+"""A tool of an MCP server (``ports.Tool``)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from typing import Literal, Protocol
+
+from legato.core.ask import ToolSpec
+from legato.core.blocks import Json
+from legato.core.context import ToolContext
+from legato.core.text import clean, cut
+from legato.ports import Effect
+from legato.tools.mcp.settings import Listed, McpServer
+from legato.tools.results import jsonable
+
+DESCRIPTION_BYTES = 16 * 1024
+"""Of what the model chooses a tool by; all tools of a turn share its context."""
+
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int, float),  # 5.0 is the integer 5
+    "number": (int, float),
+    "boolean": (bool,),
+    "array": (list,),
+    "object": (dict,),
+    "null": (type(None),),
+}
+
+
+class Caller(Protocol):
+    """Who hands calls on to the server."""
+
+    async def call(self, tool: McpTool, arguments: dict[str, Json], ctx: ToolContext) -> Json:
+        """The call's output. Raises ``ToolError``, ``InputNeeded``."""
+
+
+class McpTool:
+    """``name`` is the server's own. One that is not ``listed`` yet is offered to nobody, and can be called: a turn that
+    was offered it may go on in a process that has just started."""
+
+    def __init__(self, server: McpServer, offered: str, listed: Listed | None, caller: Caller) -> None:
+        self.kind: Literal["async", "sync", "stream"] = "async"
+        self.eager = False
+        self.retries = 0
+        self.reconcile: Callable[[str], object] | None = None
+        self.name = None if listed is None else listed.name
+        self.listed = listed
+        self.spec = _spec(server, offered, listed)
+        self.effect = _effect(server, listed)
+        self.timeout = server.timeout
+        self.idle_timeout = server.idle_timeout
+        self.max_output = server.max_output
+        self.source = f"mcp:{server.name}"
+        self.needs_approval = bool(server.needs_approval) if listed is None else _asks(server, listed.name)
+        self._caller = caller
+
+    def check(self, input: dict[str, Json]) -> str | None:
+        """Required arguments and plain types only: the rest the server checks itself. A stranger's patterns are not run
+        here, for one of them can hold the loop for good."""
+        schema = self.spec.input_schema
+        required = schema.get("required")
+        for name in required if isinstance(required, list) else ():
+            if isinstance(name, str) and name not in input:
+                return f"{name} is required, and missing"
+        properties = schema.get("properties")
+        for name, value in input.items():
+            declared = properties.get(name) if isinstance(properties, dict) else None
+            kind = declared.get("type") if isinstance(declared, dict) else None
+            if isinstance(kind, str) and kind in _TYPES and not _is(value, kind):
+                return f"{name}: expected {kind}, got {type(value).__name__}"
+        return None
+
+    def asks_approval(self, input: dict[str, Json]) -> bool:  # noqa: ARG002 - by name alone, as it was configured
+        return self.needs_approval
+
+    def lane(self, input: dict[str, Json]) -> str | None:  # noqa: ARG002 - no server says which calls disturb which
+        return None
+
+    def bind(self, input: dict[str, Json], ctx: ToolContext) -> Callable[[], object]:
+        return functools.partial(self._caller.call, self, input, ctx)
+
+    def jsonable(self, value: object) -> Json:
+        return jsonable(value)
+
+
+def _spec(server: McpServer, offered: str, listed: Listed | None) -> ToolSpec:
+    if listed is None:
+        return ToolSpec(offered, f"a tool of {server.name}, which has not been listed yet", {"type": "object"})
+    description = clean(listed.description).strip() or f"{clean(listed.name)}, a tool of {server.name}"
+    # "$schema" names a dialect that vendors do not ask for, and some refuse.
+    schema = {key: value for key, value in listed.input_schema.items() if key != "$schema"}
+    return ToolSpec(offered, cut(description, DESCRIPTION_BYTES), {"type": "object", "properties": {}, **schema})
+
+
+def _effect(server: McpServer, listed: Listed | None) -> Effect:
+    if listed is None or not server.trust_hints:
+        return "write"
+    if listed.read_only:
+        return "read"
+    return "idempotent" if listed.idempotent else "write"
+
+
+def _asks(server: McpServer, name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in server.needs_approval)
+
+
+def _is(value: Json, kind: str) -> bool:
+    if isinstance(value, bool):
+        return kind == "boolean"
+    if kind == "integer" and isinstance(value, float):
+        return value.is_integer()
+    return isinstance(value, _TYPES[kind])
