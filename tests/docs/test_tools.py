@@ -19,9 +19,15 @@ from legato.core.blocks import Outcome, ToolResultBlock, ToolUseBlock
 from legato.core.context import ToolContext
 from legato.core.errors import ConfigError
 from legato.core.fold import Turn, fold
-from legato.runtime import threads, toolbox
+from legato.core.inputs import ToolEnd, ToolFinished, ToolNeedsInput
+from legato.core.records import Answer, Resumed
+from legato.runtime import keeping, person, spill, threads, toolbox
+from legato.runtime.toolbox import CancelFlag, StartedCall
 from legato.testing.upstream import Call, Gate, Say, Script, Step, Upstream
+from legato.tools.declare import tool_of
+from legato.tools.formatters import formatters_of
 from legato.tools.loading import load_module
+from legato.tools.read_result import read_result
 from legato.tools.registry import load_modules
 
 PAGE = "docs/tools.md"
@@ -65,7 +71,8 @@ def _functions(file: Path) -> list[Any]:
     module = load_module(str(file))
     tree = ast.parse(file.read_text(encoding="utf-8"))
     named = [one for one in tree.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
-    return [getattr(module, one.name) for one in named]
+    functions = [getattr(module, one.name) for one in named]
+    return [one for one in functions if tool_of(one) is not None or formatters_of(one)]
 
 
 def results(turn: Turn) -> Iterator[ToolResultBlock]:
@@ -170,14 +177,68 @@ def test_every_outcome_is_in_the_table_and_no_other() -> None:
     assert [code(row[0])[0] for row in rows(PAGE, "## How a call ends")] == list(get_args(Outcome))
 
 
+class _NoResults:
+    async def result(self, chat_id: str, call_id: str) -> None:
+        raise AssertionError(f"nobody reads {call_id} of {chat_id}")
+
+    async def output(self, turn_id: str, call_id: str, *, offset: int, limit: int) -> bytes:
+        raise AssertionError(f"nobody reads {limit} bytes from {offset} of {call_id} of {turn_id}")
+
+
+def test_every_argument_of_read_result_is_in_the_table_and_no_other() -> None:
+    taken = read_result(_NoResults()).spec.input_schema["properties"]
+    assert [code(row[0])[0] for row in rows(PAGE, "## Large outputs")] == list(taken)
+
+
+async def test_a_tool_of_the_page_that_asks_goes_on_with_the_answer(file: Path) -> None:
+    """Both ways: it is called again, or waits in the middle of its run."""
+    asked: list[str] = []
+
+    async def ask(message: str, _: dict[str, Json] | None) -> Answer:
+        asked.append(message)
+        return yes
+
+    async def run(name: str, input: dict[str, Json], resumed: Resumed | None = None) -> ToolEnd:
+        call = StartedCall(
+            turn_id="t",
+            chat_id="c",
+            call_id="k",
+            tool_name=name,
+            input=input,
+            principal="local",
+            idempotency_key="key",
+            state={},
+            ask=ask,
+            resumed=resumed,
+        )
+        return await box.run(call, emit=print, cancel=CancelFlag())
+
+    yes = Answer(call_id="k", decision="approve", input={"room": 9})
+    box = toolbox.Toolbox(load_modules([str(file)]))
+    needs = await run("book_room", {"nights": 2})
+    assert isinstance(needs, ToolNeedsInput)
+    assert needs.message == "Which room, 7 or 9?"
+    booked = await run("book_room", {"nights": 2}, Resumed(state=needs.state, answer=yes))
+    assert isinstance(booked, ToolFinished)
+    assert booked.output == "booked room 9 of offer 17 for 2 nights"
+    looked = await run("look_at_shelf", {"shelf": "A"})
+    assert isinstance(looked, ToolFinished)
+    assert (looked.output, asked) == ("something is left", ["Is anything left on shelf A?"])
+
+
 def test_every_effect_is_in_the_table() -> None:
     assert [code(row[0])[0] for row in rows(PAGE, "## Effects")] == ["read", "idempotent", "write"]
 
 
 def test_the_figures_of_the_page_are_those_of_the_source() -> None:
     text = " ".join(text_of(PAGE).split())
-    assert f"({threads.PLACES} at once)" in text
+    assert f"({threads.PLACES} at once;" in text
     assert f"at {threads.LEFT_BEHIND} of them" in text
     assert f"within the {toolbox.GRACE:g} s it has" in text
     assert f"up to {toolbox.SHOWN_TEXT // 2**20} MiB a call" in text
-    assert f"({load().limits.tool_output_bytes // 2**20} MiB of JSON)" in text
+    assert f"({load().limits.tool_output_bytes // 2**20} MiB)" in text
+    assert f"Up to {spill.LARGE // 2**20} MiB it stands in the result" in text
+    assert f"a text of up to {keeping.CUT // 2**10} KiB" in text
+    assert f"a text of up to {person.MESSAGE_BYTES // 2**10} KiB, `input_schema`" in text
+    assert f"of up to {person.SCHEMA_BYTES // 2**10} KiB, or `None`" in text
+    assert f"any JSON of up to {person.STATE_BYTES // 2**10} KiB" in text
