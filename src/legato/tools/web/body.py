@@ -12,6 +12,8 @@ ACCEPT_ENCODING = "gzip, deflate"
 """What ``Unpacked`` reads; anything else was not asked for."""
 _AUTO_HEADER = 32
 """zlib: take gzip's header or zlib's own, whichever is there."""
+_HEADER = 2
+"""Bytes of zlib's header."""
 _PIECE = 65_536
 """Bytes that are unpacked at a time, so that a thousandfold piece is noticed before it is there."""
 
@@ -32,6 +34,7 @@ class Unpacked:
         self._kept = bytearray()
         self._encoding = encoding.strip().lower()
         self._zlib: zlib._Decompress | None = None
+        self._head: bytes | None = b"" if self._encoding == "deflate" else None
         if self._encoding in {"gzip", "x-gzip", "deflate"}:
             self._zlib = zlib.decompressobj(_AUTO_HEADER + zlib.MAX_WBITS)
         elif self._encoding not in {"", "identity"}:
@@ -48,6 +51,14 @@ class Unpacked:
         if self._zlib is None:
             self._keep(data)
             return
+        if self._head is not None:
+            data = self._head + data
+            self._head = data if len(data) < _HEADER else None
+            if self._head is not None:
+                return
+            if not _has_header(data):
+                # RFC 9110 means zlib's format by "deflate"; some servers send it without its header.
+                self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)
         try:
             self._unpack(self._zlib, data)
         except zlib.error as error:
@@ -60,9 +71,6 @@ class Unpacked:
         return bytes(self._kept)
 
     def _unpack(self, unpacker: zlib._Decompress, data: bytes) -> None:
-        if self._encoding == "deflate" and not self._kept and self._on_the_wire == len(data) and not _has_header(data):
-            # RFC 9110 means zlib's format by "deflate"; some servers send it without its header.
-            unpacker = self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)
         while data and not unpacker.eof:
             self._keep(unpacker.decompress(data, _PIECE))
             data = unpacker.unconsumed_tail
@@ -89,4 +97,4 @@ async def read(pieces: Pieces, encoding: str, *, limit: int, name: str, said: in
 
 def _has_header(data: bytes) -> bool:
     """Of zlib (RFC 1950): method 8, and a check sum over the first two bytes."""
-    return len(data) >= 2 and data[0] & 0x0F == 8 and int.from_bytes(data[:2], "big") % 31 == 0
+    return data[0] & 0x0F == 8 and int.from_bytes(data[:_HEADER], "big") % 31 == 0

@@ -49,7 +49,7 @@ def page(html: str, url: str, *, characters: int) -> dict[str, Any]:
     mains = document.query("main")
     whole = mains[0] if len(mains) == 1 and len(mains[0].to_text()) >= _MAIN else document
     text = tables.written_into(whole.to_markdown())
-    text = re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+\n", "\n", text)).strip()
+    text = re.sub(r"\n{3,}", "\n\n", "\n".join(line.rstrip() for line in text.split("\n"))).strip()
     return {
         "title": " ".join(title.to_text().split())[:_TITLE] if title is not None else "",
         "text": _cut(text, characters),
