@@ -203,11 +203,13 @@ class RunningCall:
     # what became of it
 
     async def _said(self, end: End) -> ToolEnd:
-        wish = self._wish(end)
-        if isinstance(wish, NotNow):
+        wish = wish_of(end.error) if isinstance(end, Raised) else None
+        if wish is not None and self._cancel.cancelled:
+            end = Stopped("cancelled")  # whoever cancels wants an end, and no further call
+        elif isinstance(wish, NotNow):
             count("tool_deferred", tool=self._tool.spec.name)
             return ToolDeferred(call_id=self._call.call_id)
-        if isinstance(wish, InputNeeded):
+        elif isinstance(wish, InputNeeded):
             try:
                 return need_of(self._call.call_id, wish)
             except ToolError as error:
@@ -215,12 +217,6 @@ class RunningCall:
         if isinstance(end, Returned):
             return await self._finished("ok", end.value, UNSET)
         return await self._finished(*self._failure(end))
-
-    def _wish(self, end: End) -> NotNow | InputNeeded | None:
-        """Whoever cancels wants an end, and no further call."""
-        if not isinstance(end, Raised) or self._cancel.cancelled:
-            return None
-        return wish_of(end.error)
 
     async def _finished(self, outcome: Outcome, output: Json | Spill, error: CallError | UnsetType) -> ToolFinished:
         count("tool_results", tool=self._tool.spec.name, outcome=outcome)
@@ -237,8 +233,6 @@ class RunningCall:
         """A stream keeps what it gave."""
         given = _streamed_output(self._stream) or None
         if isinstance(end, Raised):
-            if self._cancel.cancelled and wish_of(end.error) is not None:
-                return "cancelled", given, CallError("cancelled", "cancelled while it ran")
             error = described(end.error)
             if error.code == "tool_failed":
                 self._watch.log_raised(end.error, "raised")
