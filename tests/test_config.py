@@ -231,6 +231,21 @@ def test_what_kubernetes_sets_for_a_service_named_legato_is_not_ours() -> None:
         ("[server]\nhost = '0.0.0.0'", "server.host is 0.0.0.0, which is not loopback, and nothing asks who comes"),
         ("[server]\nhost = '0.0.0.0'\ninsecure_no_auth = true", "--insecure-no-auth and the names to answer"),
         ("[server", "legato.toml: expected TOML: "),
+        ("[web]\nsearch = 'google'", "web.search: expected 'tavily', 'brave', 'searxng' or 'none', got \"google\""),
+        ("[web]\nsearch = 'tavily'", "web.search is tavily, which has no key: set TAVILY_API_KEY"),
+        ("[web]\nsearch = 'brave'", "which has no key: set BRAVE_API_KEY or BRAVE_SEARCH_API_KEY"),
+        ("[web]\nsearch = 'searxng'", "web.search is searxng: say where it answers in web.searxng_url"),
+        ("[web]\nsearch = 'brave'\napi_key_env = 'NONE'", "web.api_key_env: NONE is not set"),
+        ("[web]\napi_key_env = 'MY'", "web.api_key_env is a search engine's: name it in web.search"),
+        (f"[web]\napi_key = '{SECRET}'", "web.api_key: expected no key in a file that others"),
+        (
+            "[web]\nsearxng_url = 'localhost:8888'",
+            "web.searxng_url: expected a URL that begins with http:// or https://",
+        ),
+        ("[web]\nallow_private = ['10.0.0.1/8']", "expected an address or a network, such as 10.1.0.0/16"),
+        ("[web]\nallow_private = ['wiki.example']", "expected an address or a network, such as 10.1.0.0/16"),
+        ("[web]\nallow_hosts = ['*.example']", "web.allow_hosts: expected a host name without scheme"),
+        ("[web]\nfetch = 'yes'", "web.fetch: expected a valid boolean"),
     ],
 )
 def test_what_is_wrong_in_the_file_is_said_with_its_place(written: WriteFile, text: str, message: str) -> None:
@@ -310,6 +325,45 @@ def test_a_file_that_was_named_and_is_not_there_is_an_error(tmp_path: Path) -> N
 def test_a_config_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
         load().server.port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("environ", "search", "key_from"),
+    [
+        ({}, "(not set)", "default"),
+        ({"TAVILY_API_KEY": SECRET}, '"tavily"', "TAVILY_API_KEY"),
+        ({"BRAVE_API_KEY": SECRET}, '"brave"', "BRAVE_API_KEY"),
+        ({"BRAVE_SEARCH_API_KEY": SECRET}, '"brave"', "BRAVE_SEARCH_API_KEY"),
+        ({"BRAVE_API_KEY": SECRET, "TAVILY_API_KEY": "t"}, '"tavily"', "TAVILY_API_KEY"),
+        ({"BRAVE_API_KEY": SECRET, "TAVILY_API_KEY": "t", "LEGATO_WEB__SEARCH": "brave"}, '"brave"', "BRAVE_API_KEY"),
+        ({"TAVILY_API_KEY": " "}, "(not set)", "default"),
+        ({"TAVILY_API_KEY": SECRET, "LEGATO_WEB__SEARCH": "none"}, '"none"', "default"),
+        ({"TAVILY_API_KEY": SECRET, "LEGATO_WEB__SEARXNG_URL": "http://localhost:8888"}, '"searxng"', "default"),
+        ({"LEGATO_WEB__SEARCH": "brave", "LEGATO_WEB__API_KEY": SECRET}, '"brave"', "LEGATO_WEB__API_KEY"),
+        ({"LEGATO_WEB__SEARCH": "brave", "LEGATO_WEB__API_KEY_ENV": "MY", "MY": SECRET}, '"brave"', "MY"),
+    ],
+)
+def test_a_search_engine_is_chosen_by_its_url_or_key(environ: dict[str, str], search: str, key_from: str) -> None:
+    config = load(environ=environ)
+    shown = rows(config)
+    assert shown["web.search"][0] == search
+    assert shown["web.api_key"] == ("(not set)" if key_from == "default" else '"********"', key_from)
+    assert SECRET not in f"{config!r} {shown}"
+
+
+def test_a_search_engines_key_may_be_in_a_file(written: WriteFile) -> None:
+    Path("key").write_text(f"{SECRET}\n", encoding="utf-8")
+    config = load(file=written('[web]\nsearch = "tavily"\napi_key_file = "key"'))
+    assert config.web.api_key is not None
+    assert config.web.api_key.get_secret_value() == SECRET
+    assert rows(config)["web.api_key"] == ('"********"', "key")
+
+
+def test_networks_are_read_as_networks(written: WriteFile) -> None:
+    file = written('[web]\nallow_private = ["10.1.0.0/16", "::1", "127.0.0.1"]\nallow_hosts = ["Wiki.example"]')
+    web = load(file=file).web
+    assert web.allow_private == ("10.1.0.0/16", "::1/128", "127.0.0.1/32")
+    assert web.allow_hosts == ("wiki.example",)
 
 
 def test_every_key_has_a_row_and_every_row_of_the_file_could_be_written_back(written: WriteFile) -> None:

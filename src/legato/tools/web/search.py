@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import re
+import urllib.request
 from collections.abc import Mapping
 from typing import Literal, Protocol, TypeAlias, assert_never
 
@@ -100,7 +101,8 @@ class Searcher:
                     cookie_jar=aiohttp.DummyCookieJar(),
                     headers={"user-agent": USER_AGENT, "accept": "application/json"},
                     timeout=timeout,
-                    trust_env=True,  # a proxy, as towards the providers
+                    # Not trust_env: it brings ~/.netrc along, and aiohttp refuses that beside a key (3.14, 2026-11).
+                    trust_env=False,
                 ) as client,
                 # A redirect would carry the key to another host.
                 client.request(
@@ -110,6 +112,7 @@ class Searcher:
                     headers=request.headers,
                     json=request.json,
                     allow_redirects=False,
+                    proxy=_proxy_for(URL(request.url)),
                 ) as response,
             ):
                 body = await self._body(response)
@@ -194,6 +197,12 @@ def _code_of(status: int) -> str:
     if status == 429:
         return "search_rate_limited"
     return "search_unavailable" if status >= 500 else "search_rejected"
+
+
+def _proxy_for(url: URL) -> str | None:
+    """The system's, as the providers have it."""
+    proxy = urllib.request.getproxies().get(url.scheme)
+    return None if not proxy or urllib.request.proxy_bypass(url.host or "") else proxy
 
 
 def _named(error: Exception) -> str:
