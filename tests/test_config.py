@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from legato.config import Config, load, locate
+from legato.config.mcp_file import MissingVariable, filled
 from legato.core.errors import ConfigError
 
 SECRET = "sk-very-secret-0123456789"
@@ -376,3 +377,93 @@ def test_every_key_has_a_row_and_every_row_of_the_file_could_be_written_back(wri
     text = "\n".join(f"[{section}]\n" + "\n".join(values) for section, values in lines.items())
     again = load(file=written(text), environ={"OPENAI_API_KEY": SECRET})
     assert without_sources(again) == without_sources(config)
+
+
+def test_a_server_of_mcp_is_told_by_a_table_and_by_variables(written: WriteFile) -> None:
+    file = written('[mcp.my-files]\ncommand = "npx"\nargs = ["-y", "${PACKAGE}"]\nenv = { TOKEN = "s3cret" }')
+    environ = {
+        "LEGATO_MCP__MY_FILES__TRUST_HINTS": "yes",
+        "LEGATO_MCP__WEB__URL": "https://mcp.example/mcp?key=s3cret",
+        "LEGATO_MCP__WEB__HEADERS": '{"Authorization": "Bearer s3cret"}',
+        "LEGATO_MCP__WEB__DENY": "delete_*, drop",
+    }
+    config = load(file=file, environ=environ)
+    assert list(config.mcp_servers) == ["my-files", "web"]
+    assert config.mcp_servers["my-files"].args == ("-y", "${PACKAGE}")
+    assert config.mcp_servers["my-files"].trust_hints
+    assert config.mcp_servers["web"].headers == {"Authorization": "Bearer s3cret"}
+    assert config.mcp_servers["web"].deny == ("delete_*", "drop")
+    assert "s3cret" not in repr(config)
+    assert "s3cret" not in str(config.rows())
+    assert rows(config)["mcp.my-files.env"] == ('{"TOKEN" = "********"}', str(file))
+
+
+def test_the_file_of_another_host_is_read_and_a_table_goes_before_it(written: WriteFile, tmp_path: Path) -> None:
+    other = tmp_path / "mcp.json"
+    other.write_text(
+        '{"mcpServers": {"My Files": {"command": "files", "args": ["/tmp"], "env": {"A": "b"}, "autoApprove": []},'
+        ' "web": {"type": "http", "url": "https://mcp.example/mcp", "headers": {"X": "y"}},'
+        ' "off": {"command": "off", "disabled": true}, "old": {"type": "sse", "url": "https://old.example/sse"}}}'
+    )
+    config = load(file=written(f'[mcp]\nfile = "{other}"\n[mcp.web]\nurl = "https://mine.example"\ntimeout = 5'))
+    assert list(config.mcp_servers) == ["web", "My-Files"]
+    assert config.mcp_servers["web"].url == "https://mine.example"
+    assert config.mcp_servers["web"].timeout == 5
+    assert config.mcp_servers["web"].headers == {"X": "y"}
+    assert config.mcp_servers["My-Files"].args == ("/tmp",)
+    assert rows(config)["mcp.My-Files.command"] == ('"files"', str(other))
+    assert config.notices == (
+        f"{other}: My Files: autoApprove is not read",
+        f"{other}: old is of type sse, the HTTP of 2024, which is not spoken: look for its newer url",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[mcp.a]\n", "mcp.a: expected command or url, got an empty table"),
+        ("[mcp.a]\ntimeout = 5", "mcp.a: expected command or url, one of them"),
+        ("[mcp.a]\ncommand = 'x'\nurl = 'http://x'", "mcp.a: expected command or url, one of them"),
+        ("[mcp.a]\nurl = 'http://x'\nargs = ['y']", "mcp.a: args is for command, which is not given"),
+        ("[mcp.a]\ncommand = 'x'\nheaders = { a = 'b' }", "mcp.a: headers is for url, which is not given"),
+        ("[mcp.a]\nurl = 'x'", "mcp.a.url: expected a URL that begins with http:// or https://"),
+        ("[mcp.a]\ncomand = 'x'", "unknown key mcp.a.comand, nearest is mcp.a.command"),
+        ("[mcp.a__b]\ncommand = 'x'", "mcp.a__b: expected a name of a-z, A-Z, 0-9, single - and _, at most 32"),
+        ("[mcp]\nfil = 'x'", "unknown key mcp.fil, nearest is mcp.file"),
+        ("[mcp]\nfile = 'none.json'", "legato.toml: mcp.file: none.json: No such file or directory"),
+        ("[mcp.a]\ncommand = 'x'\nenv = 's3cret'", "mcp.a.env: expected a table of texts, got ********"),
+    ],
+)
+def test_what_is_wrong_with_a_server_of_mcp_is_said_with_its_place(written: WriteFile, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(file=written(text))
+    assert message in str(caught.value)
+    assert "legato.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "expected JSON: "),
+        ("[]", 'expected {"mcpServers": {"NAME": {"command": …} or {"url": …}}}'),
+        ('{"mcpServers": {"a": []}}', "a: expected an object with command or url"),
+        ('{"servers": {"…": {"command": "x"}}}', "cannot be a server's name: expected letters and digits"),
+        ('{"servers": {"a": {"command": 5}}}', "mcp.a.command: expected a valid string, got 5"),
+    ],
+)
+def test_what_is_wrong_in_the_file_of_another_host_is_said(
+    written: WriteFile, tmp_path: Path, text: str, message: str
+) -> None:
+    (tmp_path / "mcp.json").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(file=written(f'[mcp]\nfile = "{tmp_path / "mcp.json"}"'))
+    assert message in str(caught.value)
+    assert "mcp.json" in str(caught.value)
+
+
+def test_a_text_names_variables_and_what_to_take_without_them() -> None:
+    environ = {"TOKEN": "t", "EMPTY": ""}
+    assert filled("Bearer ${TOKEN} ${env:TOKEN} $TOKEN", environ) == "Bearer t t $TOKEN"
+    assert filled("${NONE:-other} ${EMPTY:-}", environ) == "other "
+    with pytest.raises(MissingVariable, match="NONE"):
+        filled("x ${NONE}", environ)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 
 from legato.config import Config, load, locate
-from legato.config.model import SCRIPT_MODEL, ProviderConfig
+from legato.config.mcp_file import MissingVariable, filled
+from legato.config.model import SCRIPT_MODEL, McpServerConfig, ProviderConfig
 from legato.core.turn import TurnLimits
 from legato.http.app import App, HttpSettings, build_app
 from legato.ports import Provider, Store, Tool
@@ -26,6 +27,8 @@ from legato.runtime.toolbox import Toolbox
 from legato.serve import bind, serve, url_of
 from legato.stores.sqlite import open_sqlite
 from legato.tools import demo
+from legato.tools.mcp.host import McpHost
+from legato.tools.mcp.settings import McpServer
 from legato.tools.registry import ToolRegistry
 from legato.tools.web.settings import FetchSettings, SearchSettings, WebSettings
 from legato.tools.web.tools import web_tools
@@ -35,6 +38,9 @@ SYSTEM = (
     "Use the tools you have where they help, several at once where they do not depend on each other."
 )
 """What every model is told first, unless ``[chat] system`` says something else."""
+
+_MCP_ENVELOPE = 1024 * 1024
+"""Bytes that a message of a server may have around a tool's output."""
 
 Toolish = Tool | Callable[..., object]
 
@@ -54,7 +60,7 @@ async def open_service(config: Config, *, tools: Iterable[Toolish] = ()) -> Asyn
     registry = tool_registry(config, tools)
     directory = model_directory(config)
     toolbox = Toolbox(registry, hard_output_bytes=config.limits.tool_output_bytes)
-    async with open_store(config) as store:
+    async with mcp_tools(config, registry), open_store(config) as store:
         try:
             async with TurnService(
                 store=store,
@@ -125,6 +131,8 @@ def first_lines(config: Config, url: str, service: TurnService) -> Sequence[str]
         f"  tools     {', '.join(names) or 'none'}",
         f"  database  {Path(config.server.db).resolve()}",
     ]
+    if config.mcp_servers:
+        lines.append(f"  mcp       {', '.join(config.mcp_servers)}: their tools come once they are listed")
     if config.script_enabled and config.default_model == SCRIPT_MODEL:
         lines.append("  no provider has a key, so the built-in script provider answers")
     return [*lines, *(f"  {notice}" for notice in config.notices)]
@@ -135,12 +143,47 @@ def tool_registry(config: Config, tools: Iterable[Toolish] = ()) -> ToolRegistry
     registry = ToolRegistry(tools)
     registry.load(config.tools.modules)
     registry.load(config.formatters.modules)
-    if config.default_model == SCRIPT_MODEL and not len(registry):
+    if config.default_model == SCRIPT_MODEL and not len(registry) and not config.mcp_servers:
         registry.load([demo.__name__])
     for one in web_tools(_web_settings(config)):
         registry.add(one)
-    registry.formatters.warn_of_strangers(registry.names())
+    to_come = [name for name in registry.formatters.names() if name.partition("__")[0] in config.mcp_servers]
+    registry.formatters.warn_of_strangers([*registry.names(), *to_come])
     return registry
+
+
+def mcp_tools(config: Config, registry: ToolRegistry) -> AbstractAsyncContextManager[object]:
+    """The servers of MCP, their tools attached. Entering it waits for none of them."""
+    if not config.mcp_servers:
+        return nullcontext()
+    servers = [_mcp_server(name, server, config, os.environ) for name, server in config.mcp_servers.items()]
+    host = McpHost(servers, formatters=registry.formatters)
+    registry.attach(host)
+    return host
+
+
+def _mcp_server(name: str, server: McpServerConfig, config: Config, environ: Mapping[str, str]) -> McpServer:
+    try:
+        return McpServer(
+            name=name,
+            command=None if server.command is None else filled(server.command, environ),
+            args=tuple(filled(text, environ) for text in server.args),
+            env={key: filled(text, environ) for key, text in server.env.items()},
+            cwd=None if server.cwd is None else filled(server.cwd, environ),
+            url=None if server.url is None else filled(server.url, environ),
+            headers={key: filled(text, environ) for key, text in server.headers.items()},
+            timeout=server.timeout,
+            idle_timeout=server.idle_timeout,
+            connect_timeout=server.connect_timeout,
+            max_output=server.max_output,
+            message_bytes=config.limits.tool_output_bytes + _MCP_ENVELOPE,
+            trust_hints=server.trust_hints,
+            needs_approval=server.needs_approval,
+            allow=server.allow,
+            deny=server.deny,
+        )
+    except MissingVariable as error:
+        return McpServer(name=name, problem=f"{error.name} is not set: set it where Legato is started, or take it out")
 
 
 def _web_settings(config: Config) -> WebSettings:

@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 from tests.docs.pages import SOURCE, code, fences, prose, rows
 
-from legato.config import Config, ProviderConfig, load
+from legato.config import Config, McpServerConfig, ProviderConfig, load
 from legato.config.load import VENDOR_URLS
 from legato.config.model import BUILTIN, SEARCH_KEYS
 from legato.core.errors import ConfigError
@@ -31,6 +31,8 @@ TABLES = {
     "## `[web]`": "web.",
     "## `[limits]`": "limits.",
     "## `[storage]`": "storage.",
+    "### `[mcp]`": "mcp.",
+    "### `[mcp.NAME]`": "mcp.NAME.",
 }
 """The page's tables, and what stands in front of the names in their first column."""
 
@@ -48,13 +50,13 @@ def documented() -> dict[str, str]:
 
 def configured() -> Iterator[tuple[str, object]]:
     """Every key there is with its default; ``...`` for one that must be given."""
-    sections: dict[str, type[BaseModel]] = {"providers.NAME": ProviderConfig}
+    sections: dict[str, type[BaseModel]] = {"providers.NAME": ProviderConfig, "mcp.NAME": McpServerConfig}
     for name, field in Config.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             sections["providers.script" if name == "script" else name] = field.annotation
     for section, model in sections.items():
         for name, field in model.model_fields.items():
-            default: object = ... if field.is_required() else field.default
+            default: object = ... if field.is_required() else field.get_default(call_default_factory=True)
             yield f"{section}.{name}", list(default) if isinstance(default, tuple) else default
 
 
@@ -70,7 +72,7 @@ def test_every_key_is_on_the_page_with_its_default_and_no_other() -> None:
 
 def test_every_key_is_asked_by_somebody() -> None:
     source = "\n".join(path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py"))
-    keys = [key for key, _ in configured() if not key.startswith("providers.")]
+    keys = [key for key, _ in configured() if not key.startswith(("providers.", "mcp.NAME."))]
     assert [key for key in keys if re.search(rf"\b{re.escape(key)}\b", source) is None] == []
 
 

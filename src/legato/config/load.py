@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeAlias, TypeVar, get_origin
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from legato.config.mcp_file import LONGEST_NAME, is_name, read_mcp_file
 from legato.config.model import (
     BUILTIN,
     MASK,
@@ -27,6 +28,8 @@ from legato.config.model import (
     Config,
     FormattersConfig,
     LimitsConfig,
+    McpConfig,
+    McpServerConfig,
     ProviderConfig,
     ScriptConfig,
     ServerConfig,
@@ -45,6 +48,9 @@ FILE_VARIABLE = "LEGATO_CONFIG"
 VENDOR_URLS = {"ANTHROPIC_BASE_URL": "anthropic", "OPENAI_BASE_URL": "openai"}
 GEMINI_KEY = "GEMINI_API_KEY"
 
+# Their values may hold secrets: no message shows one.
+_MASKED = ("api_key", "env", "headers")
+
 # Kubernetes sets these in every pod beside a service that is named legato; they are not meant for us.
 _KUBERNETES = re.compile(r"LEGATO_(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP|SCTP)\w*)")
 
@@ -56,6 +62,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "formatters": FormattersConfig,
     "chat": ChatConfig,
     "web": WebConfig,
+    "mcp": McpConfig,
 }
 _PROVIDER_NAME = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
 
@@ -95,10 +102,11 @@ def load(
         settings[setting.key] = setting
     for setting in _from_vendors(environ):
         settings[setting.key] = setting
-    for setting in _from_environ(environ, providers=_provider_names(settings)):
+    for setting in _from_environ(environ, providers=_provider_names(settings), servers=_server_names(settings)):
         settings[setting.key] = setting
     for setting in _from_flags(flags or {}):
         settings[setting.key] = setting
+    told = _from_mcp_file(settings)
     values = {key: _checked(setting) for key, setting in settings.items()}
     sources = {".".join(key): setting.source for key, setting in settings.items()}
     web = _with_search_key(_section(WebConfig, ("web",), values, sources), sources, environ)
@@ -117,7 +125,11 @@ def load(
         formatters=_section(FormattersConfig, ("formatters",), values, sources),
         chat=_section(ChatConfig, ("chat",), values, sources),
         web=web,
-        notices=notices,
+        mcp=_section(McpConfig, ("mcp",), values, sources),
+        mcp_servers={
+            name: _section(McpServerConfig, ("mcp", name), values, sources) for name in _server_names(settings)
+        },
+        notices=(*notices, *told),
         sources=sources,
     )
 
@@ -153,6 +165,8 @@ def _leaves(document: Mapping[str, object], source: str) -> Iterator[tuple[Key, 
             yield (section,), table
         elif not isinstance(table, dict):
             raise ConfigError(f"{source}: {section}: expected a table, got {_got(table)}")
+        elif section == "mcp":
+            yield from _mcp_leaves(table, source)
         elif section != "providers":
             yield from (((section, name), raw) for name, raw in table.items())
         else:
@@ -168,15 +182,43 @@ def _leaves(document: Mapping[str, object], source: str) -> Iterator[tuple[Key, 
                 yield from (((section, provider, name), raw) for name, raw in inner.items())
 
 
+def _mcp_leaves(table: Mapping[str, object], source: str) -> Iterator[tuple[Key, object]]:
+    for name, inner in table.items():
+        if not isinstance(inner, dict):
+            yield ("mcp", name), inner
+            continue
+        if not is_name(name):
+            kinds = f"a-z, A-Z, 0-9, single - and _, at most {LONGEST_NAME}"
+            raise ConfigError(f"{source}: mcp.{name}: expected a name of {kinds}, got {name!r}")
+        if not inner:
+            raise ConfigError(f"{source}: mcp.{name}: expected command or url, got an empty table")
+        yield from ((("mcp", name, key), raw) for key, raw in inner.items())
+
+
+def _from_mcp_file(settings: dict[Key, Setting]) -> tuple[str, ...]:
+    """Add what the file of other hosts says and nothing else does; what is to be said of it."""
+    named = settings.get(("mcp", "file"))
+    if named is None or not isinstance(named.raw, str):
+        return ()
+    try:
+        found = read_mcp_file(Path(named.raw))
+    except ConfigError as error:
+        raise ConfigError(f"{named.source}: mcp.file: {error}") from None
+    for server, key, value in found.values:
+        settings.setdefault(("mcp", server, key), Setting(("mcp", server, key), value, named.raw, words=False))
+    return found.notices
+
+
 def _from_vendors(environ: Mapping[str, str]) -> Iterator[Setting]:
     for variable, provider in VENDOR_URLS.items():
         if variable in environ:
             yield Setting(("providers", provider, "base_url"), environ[variable], variable, words=True)
 
 
-def _from_environ(environ: Mapping[str, str], *, providers: Iterable[str]) -> Iterator[Setting]:
+def _from_environ(environ: Mapping[str, str], *, providers: Iterable[str], servers: Iterable[str]) -> Iterator[Setting]:
     # A variable cannot hold a dash, so LEGATO_PROVIDERS__MY_GROQ__SEAL is also for [providers.my-groq].
     named = {name.replace("-", "_"): name for name in providers}
+    known = {name.replace("-", "_").lower(): name for name in servers}
     for variable, raw in sorted(environ.items()):
         if not variable.startswith(PREFIX) or variable == FILE_VARIABLE or _is_of_kubernetes(variable, raw):
             continue
@@ -185,6 +227,10 @@ def _from_environ(environ: Mapping[str, str], *, providers: Iterable[str]) -> It
             key = (key[0], named.get(key[1], key[1]), key[2])
             if _PROVIDER_NAME.fullmatch(key[1]) is None:
                 raise ConfigError(f"{variable}: expected a provider's name of a-z, 0-9 and single _, got {key[1]!r}")
+        if len(key) == 3 and key[0] == "mcp":
+            key = (key[0], known.get(key[1], key[1]), key[2])
+            if not is_name(key[1]):
+                raise ConfigError(f"{variable}: expected a server's name of a-z, 0-9 and single _, got {key[1]!r}")
         if _field(key) is None:
             raise ConfigError(f"{variable}: unknown variable, {_nearest_variable(variable, named.values())}")
         yield Setting(key, raw, variable, words=True)
@@ -214,6 +260,8 @@ def _field(key: Key) -> FieldInfo | None:
             return ScriptConfig.model_fields.get(name)
         case ("providers", _, name):
             return ProviderConfig.model_fields.get(name)
+        case ("mcp", _, name):
+            return McpServerConfig.model_fields.get(name)
         case (section, name) if section in _SECTIONS:
             return _SECTIONS[section].model_fields.get(name)
         case _:
@@ -227,12 +275,14 @@ def _checked(setting: Setting) -> object:
     raw = setting.raw
     if get_origin(field.annotation) is tuple:
         raw = _listed(raw, words=setting.words)
+    elif get_origin(field.annotation) is dict and setting.words:
+        raw = _from_json(raw)
     adapter: TypeAdapter[object] = TypeAdapter(field.rebuild_annotation())
     try:
         return adapter.validate_python(raw, strict=not setting.words and setting.key[-1] != "api_key")
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        got = MASK if setting.key[-1] == "api_key" else _got(first["input"])
+        got = MASK if setting.key[-1] in _MASKED else _got(first["input"])
         raise ConfigError(f"{setting.source}: {'.'.join(setting.key)}: {_expected(first['msg'])}, got {got}") from None
 
 
@@ -250,11 +300,21 @@ def _listed(raw: object, *, words: bool) -> object:
     return tuple(part for part in (part.strip() for part in raw.split(",")) if part)
 
 
+def _from_json(raw: object) -> object:
+    """``{"name": "value"}`` where a variable holds it."""
+    try:
+        return json.loads(str(raw))
+    except (ValueError, RecursionError):
+        return raw
+
+
 def _expected(message: str) -> str:
     """pydantic's message in our words."""
     message = message.removeprefix("Value error, ")
     if message.startswith("Input should be "):
-        return "expected " + message.removeprefix("Input should be ").replace("a valid tuple", "a list")
+        return "expected " + message.removeprefix("Input should be ").replace("a valid tuple", "a list").replace(
+            "a valid dictionary", "a table of texts"
+        )
     return message if message.startswith("expected ") else f"expected another value ({message})"
 
 
@@ -288,6 +348,11 @@ def _made(model: type[_Model], prefix: Key, given: Mapping[str, object], sources
 def _provider_names(settings: Iterable[Key]) -> list[str]:
     """Built-in ones first, in the order in which they become the default, then the others as they are named."""
     return list(dict.fromkeys([*BUILTIN, *(key[1] for key in settings if key[0] == "providers")]))
+
+
+def _server_names(settings: Iterable[Key]) -> list[str]:
+    """Of MCP, as they are named: tables first, then the file of other hosts."""
+    return list(dict.fromkeys(key[1] for key in settings if key[0] == "mcp" and len(key) == 3))
 
 
 def _provider(
@@ -395,7 +460,8 @@ def _unused_keys(
 
 def _known_keys() -> list[str]:
     keys = [f"{section}.{name}" for section, model in _SECTIONS.items() for name in model.model_fields]
-    return [*keys, *(f"providers.NAME.{name}" for name in ProviderConfig.model_fields if name != "api_key")]
+    keys += [f"providers.NAME.{name}" for name in ProviderConfig.model_fields if name != "api_key"]
+    return [*keys, *(f"mcp.NAME.{name}" for name in McpServerConfig.model_fields)]
 
 
 def _nearest_key(key: Key) -> str:
@@ -404,6 +470,8 @@ def _nearest_key(key: Key) -> str:
     if len(key) > 1 and key[0] == "providers":
         names = ScriptConfig.model_fields if key[1] == SCRIPT else ProviderConfig.model_fields
         same = {name: ".".join([*key[:2], name]) for name in names if name != "api_key"}
+    elif len(key) > 2 and key[0] == "mcp":
+        same = {name: ".".join([*key[:2], name]) for name in McpServerConfig.model_fields}
     elif key[0] in _SECTIONS:
         same = {name: f"{key[0]}.{name}" for name in _SECTIONS[key[0]].model_fields}
     else:

@@ -34,6 +34,13 @@ def _a_base_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _an_endpoint(value: str) -> str:
+    url = urlsplit(value)
+    if not value.startswith("${") and (url.scheme not in {"http", "https"} or not url.hostname):
+        raise ValueError("expected a URL that begins with http:// or https://")
+    return value
+
+
 def _an_origin(value: str) -> str:
     url = urlsplit(value)
     if not url.scheme or not url.netloc or value != f"{url.scheme}://{url.netloc}" or "*" in value:
@@ -226,6 +233,51 @@ class WebConfig(Section):
     """Addresses and networks that are fetched although they are not public."""
 
 
+class McpConfig(Section):
+    file: Name | None = None
+    """Path of a JSON file with ``mcpServers``, as other hosts have it. What ``[mcp.NAME]`` says goes before it."""
+
+
+class McpServerConfig(Section):
+    """A server of the Model Context Protocol (docs/mcp.md). ``${NAME}`` in a text stands for a variable's value."""
+
+    command: Name | None = None
+    """Program to start, which speaks over its standard input and output."""
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = Field(default_factory=dict, repr=False)
+    """Its variables, beside HOME, PATH and the like. Ours, keys of providers among them, it does not get."""
+    cwd: Name | None = None
+    url: Annotated[str, AfterValidator(_an_endpoint)] | None = Field(default=None, repr=False)
+    """Where it answers, over streamable HTTP. ``command`` or ``url``, one of them."""
+    headers: dict[str, str] = Field(default_factory=dict, repr=False)
+    timeout: Seconds = 60
+    """Of one call, as with any tool."""
+    idle_timeout: Seconds | None = None
+    """Of one call, without a word of progress."""
+    connect_timeout: Seconds = 30
+    """Until it has told its tools: ``npx`` may have to download it first."""
+    max_output: Count = 65_536
+    """Bytes of a result that the model reads."""
+    trust_hints: bool = False
+    """Believe it which of its tools only read, and which may run twice."""
+    needs_approval: tuple[Name, ...] = ()
+    """Glob patterns: its tools that need a person's yes."""
+    allow: tuple[Name, ...] = ("*",)
+    """Glob patterns: its tools that are offered."""
+    deny: tuple[Name, ...] = ()
+    """Glob patterns: those of them that are not."""
+
+    @model_validator(mode="after")
+    def _one_way_to_it(self) -> McpServerConfig:
+        if (self.command is None) == (self.url is None):
+            raise ValueError("expected command or url, one of them")
+        foreign = ["args", "env", "cwd"] if self.command is None else ["headers"]
+        given = [name for name in foreign if name in self.model_fields_set]
+        if given:
+            raise ValueError(f"{given[0]} is for {'command' if self.command is None else 'url'}, which is not given")
+        return self
+
+
 class Row(NamedTuple):
     """One line of ``legato config``: ``key = shown  # from source``."""
 
@@ -271,6 +323,8 @@ class Config(Section):
     formatters: FormattersConfig = FormattersConfig()
     chat: ChatConfig = ChatConfig()
     web: WebConfig = WebConfig()
+    mcp: McpConfig = McpConfig()
+    mcp_servers: dict[str, McpServerConfig] = Field(default_factory=dict)
     notices: tuple[str, ...] = ()
     """What was found and cannot be used: said at start."""
     sources: dict[str, str] = Field(default_factory=dict, repr=False)
@@ -303,8 +357,10 @@ class Config(Section):
         for section, fields in (("server", self.server), *((f"providers.{n}", p) for n, p in self.providers.items())):
             yield from self._section(section, fields)
         yield from self._section(f"providers.{SCRIPT}", self.script)
-        for name in ("tools", "limits", "storage", "formatters", "chat", "web"):
+        for name in ("tools", "limits", "storage", "formatters", "chat", "web", "mcp"):
             yield from self._section(name, getattr(self, name))
+        for name, server in self.mcp_servers.items():
+            yield from self._section(f"mcp.{name}", server)
         # Keys that were found and that no wire can use yet.
         for key, source in self.sources.items():
             if key.startswith("unused."):
@@ -313,7 +369,8 @@ class Config(Section):
     def _section(self, section: str, fields: Section) -> Iterator[Row]:
         for name, value in fields:
             key = f"{section}.{name}"
-            yield Row(key, shown(value), self.sources.get(key, "default"))
+            said = re.sub(r"\?.*", f"?{MASK}", value) if name == "url" and isinstance(value, str) else value
+            yield Row(key, shown(said), self.sources.get(key, "default"))
 
 
 def shown(value: object) -> str:
@@ -324,6 +381,9 @@ def shown(value: object) -> str:
         return json.dumps(MASK)
     if isinstance(value, str):
         return json.dumps(unsecret(value), ensure_ascii=False)
+    if isinstance(value, dict):
+        # The variables and headers of a server: whatever is handed on like that may be a secret.
+        return "{" + ", ".join(f"{json.dumps(name)} = {json.dumps(MASK)}" for name in value) + "}"
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
