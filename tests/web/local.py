@@ -61,9 +61,10 @@ def sends_to(location: str, status: int = 302) -> Handler:
 class Bare:
     """``gone`` is set once the client has closed its connection."""
 
-    def __init__(self, said: bytes, again: bytes) -> None:
+    def __init__(self, said: bytes, again: bytes, *, end: bool) -> None:
         self._said = said
         self._again = again
+        self._end = end
         self.asked = asyncio.Event()
         self.gone = asyncio.Event()
         self.url = ""
@@ -73,6 +74,8 @@ class Bare:
             await reader.readuntil(b"\r\n\r\n")
             self.asked.set()
             writer.write(self._said)
+            if self._end:
+                return
             end = asyncio.ensure_future(_until_gone(reader))
             while not end.done():
                 if self._again:
@@ -94,9 +97,9 @@ async def _until_gone(reader: asyncio.StreamReader) -> None:
 
 
 @asynccontextmanager
-async def bare(said: bytes, *, again: bytes = b"") -> AsyncIterator[Bare]:
-    """A server that says ``said`` to every request, then ``again`` and again, until the client has gone."""
-    one = Bare(said, again)
+async def bare(said: bytes, *, again: bytes = b"", end: bool = False) -> AsyncIterator[Bare]:
+    """A server that says ``said`` to every request, then ``again`` and again, until the client has gone, or it ends."""
+    one = Bare(said, again, end=end)
     server = await asyncio.start_server(one.serve, "127.0.0.1", 0)
     async with server:
         one.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"

@@ -17,7 +17,7 @@ from legato.core.errors import ToolError
 from legato.tools.web.addresses import Address
 from legato.tools.web.dialing import look_up, session
 from legato.tools.web.doorway import Doorway
-from legato.tools.web.fetching import Fetcher
+from legato.tools.web.fetching import Fetched, Fetcher
 from legato.tools.web.pages import Page
 from legato.tools.web.settings import FetchSettings
 
@@ -239,6 +239,37 @@ async def test_reading_the_page_counts_in_the_time_of_the_call() -> None:
 async def test_what_is_no_http_is_said_to_be_none(said: bytes, code: str) -> None:
     async with bare(said) as there:
         assert (await refused(there.url))[0] == code
+
+
+@pytest.mark.parametrize("name", ["content-type", "location", "content-encoding", "content-length", "retry-after"])
+@pytest.mark.parametrize("status", [200, 302, 429])
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b";;;=",
+        b"text/html; charset",
+        b"text/html; charset*=utf-8''x",
+        b"text/html; charset*0=u; charset*1=tf-8",
+        b'text/html; charset="',
+        b"\xff\xfe\xc3\xa9",
+        b"http://[",
+        b"http://\xff/",
+        b"-1",
+        b"9" * 100,
+        b"\t=?utf-8?q?x?=",
+    ],
+)
+async def test_any_header_gives_a_page_or_a_sentence(name: str, status: int, value: bytes) -> None:
+    said = b"HTTP/1.1 %d X\r\n%s: %s\r\nconnection: close\r\n\r\nok" % (status, name.encode(), value)
+    async with bare(said, end=True) as there:
+        (came,) = await asyncio.gather(fetcher().fetch(there.url), return_exceptions=True)
+    if isinstance(came, ToolError):
+        assert came.code.startswith("web_")
+        assert len(came.message) < 500
+    else:
+        assert isinstance(came, Fetched)
+        assert came.text == "ok"
 
 
 async def test_cancelling_closes_the_connection() -> None:

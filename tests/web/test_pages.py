@@ -111,12 +111,14 @@ async def test_a_page_that_takes_too_long_ends_with_its_process() -> None:
     assert caught.value.code == "web_unreadable"
 
 
-async def test_a_page_that_takes_too_much_memory_is_an_error() -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pages, "_MEMORY", 60_000_000)
-        with pytest.raises(ToolError, match="cannot be read") as caught:
-            await page_of("<p>x" * 500_000, URL)
+async def test_a_page_that_takes_too_much_memory_is_an_error_and_the_log_says_why(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pages, "_MEMORY", 60_000_000)
+    with pytest.raises(ToolError, match="cannot be read") as caught:
+        await page_of("<p>x" * 500_000, URL)
     assert caught.value.code == "web_unreadable"
+    assert "MemoryError" in caplog.text
 
 
 async def test_cancelling_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import logging
 import subprocess
 import sys
 import threading
@@ -17,6 +18,8 @@ from pathlib import Path
 import msgspec
 
 from legato.core.errors import ConfigError, ToolError
+
+_log = logging.getLogger(__name__)
 
 _WORKER = Path(__file__).with_name("page_worker.py")
 _AT_ONCE = 4
@@ -77,16 +80,25 @@ class _Worker:
             return b""
         command = [sys.executable, "-P", str(_WORKER)]
         with subprocess.Popen(  # noqa: S603 - our own file, by our own interpreter
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            process_group=0,  # a Ctrl-C in the terminal is for the server, which drains
         ) as process:
             self._process = process
             if self._stopped.is_set():  # between the first look and the start
                 process.kill()
             try:
-                data, _ = process.communicate(self._head + self._html.encode(errors="replace"), timeout=self._seconds)
+                data, said = process.communicate(
+                    self._head + self._html.encode(errors="replace"), timeout=self._seconds
+                )
             except subprocess.TimeoutExpired:
                 process.kill()
                 return None
+            if process.returncode != 0 and not self._stopped.is_set():
+                last = said.decode(errors="replace").strip().rpartition("\n")[2][:200] or "it said nothing"
+                _log.warning("the process that reads a page ended with %d: %s", process.returncode, last)
             return data
 
     def stop(self) -> None:

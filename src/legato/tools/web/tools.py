@@ -68,7 +68,8 @@ def read_search(output: Json) -> str:
     found = output["results"]
     if not found:
         return f"no results for {output['query']!r} ({output['engine']})"
-    lines = [f"{len(found)} results for {output['query']!r} ({output['engine']})"]
+    many = "1 result" if len(found) == 1 else f"{len(found)} results"
+    lines = [f"{many} for {output['query']!r} ({output['engine']})"]
     for number, one in enumerate(found, 1):
         published = f" ({one['published']})" if one.get("published") else ""
         lines += ["", f"{number}. {one['title']}{published}", f"   {one['url']}"]
