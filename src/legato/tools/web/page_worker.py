@@ -199,7 +199,10 @@ def _bound(memory: int, seconds: int) -> None:
     for what, most in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CPU, seconds)):
         _, hard = resource.getrlimit(what)
         if hard == resource.RLIM_INFINITY or hard > most:
-            resource.setrlimit(what, (most, most))
+            try:
+                resource.setrlimit(what, (most, most))
+            except (ValueError, OSError):
+                pass  # macOS has the name RLIMIT_AS and no such bound: the parent's clock alone
 
 
 def main() -> None:
