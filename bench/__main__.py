@@ -1,4 +1,4 @@
-"""``python -m bench``: overlap, then streams in quick mode, or whole with ``--full``. Each module alone takes flags."""
+"""``python -m bench``: overlap, then streams in quick mode; all of both with ``--full``. Each alone takes flags."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from bench import overlap, streams
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--full", action="store_true", help="the streams in full, too")
+    parser.add_argument("--full", action="store_true", help="the further scenarios, and the streams in full, too")
     asked = parser.parse_args()
     overlap.main([])
+    if asked.full:
+        overlap.main(["--further"])
     streams.main([] if asked.full else ["--quick"])
 
 

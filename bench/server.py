@@ -112,9 +112,10 @@ def legato(
     core: set[int] | None = None,
     db: Path | None = None,
     client: str = "aiohttp",
+    limits: Sequence[tuple[str, int]] = (),
 ) -> Iterator[Child]:
     """`legato serve` with both wires going to ``upstream`` (a URL without ``/v1``) by one of the two HTTP clients,
-    storing in one SQLite file."""
+    storing in one SQLite file. ``limits`` by their names in the configuration."""
     with tempfile.TemporaryDirectory(prefix="legato-bench-", ignore_cleanup_errors=True) as folder:
         cwd = Path(folder)
         (cwd / "tools.py").write_text(tools)
@@ -128,6 +129,7 @@ def legato(
             "LEGATO_PROVIDERS__ANTHROPIC__CLIENT": client,
             "LEGATO_PROVIDERS__OPENAI__CLIENT": client,
             "LEGATO_LIMITS__RUNNING_TURNS": "5000",
+            **{f"LEGATO_LIMITS__{name.upper()}": str(number) for name, number in limits},
         }
         command = [*SERVE, *(["tools.py"] if tools else [])]
         command += ["--port", str(port), "--db", str(db or cwd / "bench.db"), "--drain", "1"]

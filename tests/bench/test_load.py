@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from bench.overlap import Measured, Run, a_call_costs, run_of
+from bench.overlap import Measured, Run, Seen, a_call_costs, run_of
 from bench.paced import FRAMES, Paced, chunk
 from bench.passthrough import __file__ as passthrough_file
 from bench.readers import Asked, Load, Reader, percentile, read
@@ -129,8 +129,8 @@ def test_what_a_run_takes_over_the_ideal_is_told_by_its_parts() -> None:
         Request(number=n, wire="anthropic", path="", headers={}, body=None, raw=b"", at=at)
         for n, at in ((1, 100.002), (2, 102.01))
     )
-    run = run_of(SCENARIOS[0], 100.0, 102.43, [first, second])
-    assert [run.took, run.before, run.between, run.after] == pytest.approx([2.43, 0.002, 0.008, 0.02])
+    run = run_of(SCENARIOS[0], Seen(100.0, 102.43, 0.021), [first, second])
+    assert [run.took, run.before, run.between, run.after, run.gap] == pytest.approx([2.43, 0.002, 0.008, 0.02, 0.021])
     one = Measured(SCENARIOS[0], "anthropic", (run, run, run))
     assert one.ratio == pytest.approx(2.43 / 2.40)
     assert one.over == pytest.approx(30.0)
@@ -138,7 +138,7 @@ def test_what_a_run_takes_over_the_ideal_is_told_by_its_parts() -> None:
 
 def test_what_a_call_costs_is_what_each_further_one_adds() -> None:
     def measured(scenario: Scenario, over: float) -> Measured:
-        return Measured(scenario, "anthropic", (Run(scenario.ideal() + over, 0, 0, 0),))
+        return Measured(scenario, "anthropic", (Run(scenario.ideal() + over, 0, 0, 0, 0),))
 
     of = [measured(one, 0.020 + 0.0005 * len(one.jobs)) for one in SCENARIOS]
     assert a_call_costs(of) == pytest.approx(0.5)
