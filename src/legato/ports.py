@@ -10,14 +10,17 @@ import msgspec
 from legato.core.ask import Ask, ToolSpec
 from legato.core.blocks import Block, CallError, Json, Outcome, ToolResultBlock
 from legato.core.context import ToolContext
+from legato.core.documents import Change, Changed, DocumentPage, DocumentText, Entry, HitPage, VersionPage
 from legato.core.inputs import ProviderInput
 from legato.core.records import (
     Accepted,
     AlreadyMade,
+    Answer,
     Busy,
     Chat,
     Datum,
     Intent,
+    KeptNeed,
     LogSegment,
     NewTurns,
     Reading,
@@ -217,6 +220,30 @@ class Store(Protocol):
         """Make ``owner`` the owner with ``epoch``, if the stored epoch is lower; a repeat of the same is True again.
         False if it is not lower, or the turn has ended or is gone. A waiting turn is ``running`` from then on."""
 
+    async def answer(self, turn_id: str, answers: Sequence[Answer]) -> None:
+        """Keep each answer with its call's newest need, all of them or none. An equal one that is there is no fault.
+
+        Raises ``NotFound`` (``unknown_call``) for a call that has no need, ``Conflict`` with code ``already_answered``
+        where another answer was first, ``turn_ended`` where the turn ended before anybody answered.
+        """
+
+    async def needs(self, turn_id: str) -> Sequence[KeptNeed]:
+        """All of a turn, in the order of their ``call_waiting``."""
+
+    async def to_wake(self, now: str) -> Sequence[TurnRow]:
+        """Waiting turns that somebody must take up: one of their needs has an answer that is not taken, a cancel was
+        requested, or ``wait_until`` is not after ``now``. Oldest first."""
+
+    async def keep_output(self, turn_id: str, call_id: str, offset: int, piece: bytes) -> None:
+        """A piece of an output that is too large for the log, at its byte ``offset``. The same again changes nothing;
+        another one takes the place of all that was kept from there on, as when the call runs again."""
+
+    async def output(self, turn_id: str, call_id: str, *, offset: int, limit: int) -> bytes:
+        """At most ``limit`` bytes from ``offset`` on; empty past the end, and where nothing is kept."""
+
+    async def result(self, chat_id: str, call_id: str) -> tuple[str, ToolResultBlock] | None:
+        """The closed result of a call of this chat, and the id of its turn."""
+
     async def chat(self, chat_id: str) -> Chat | None: ...
 
     async def chats(self, owner: str, *, limit: int, before: str | None) -> tuple[Sequence[Chat], str | None]:
@@ -238,9 +265,41 @@ class Store(Protocol):
     async def close(self) -> None: ...
 
 
+class Documents(Protocol):
+    """Workspaces of documents, one for each owner (core.documents). Raises ``RequestError`` for what is asked wrongly,
+    as ``core.workspace`` says, and ``StoreError``. ``folder`` is "" or ends with a slash, as ``folder_path`` gives it."""
+
+    async def change(self, owner: str, change: Change, *, key: str | None = None) -> Changed:
+        """All of it or nothing, in one transaction, and stored when it returns. A ``key`` that came before gives what
+        that change did, and nothing is done."""
+
+    async def changed(self, key: str) -> Changed | None:
+        """What the change with this key did; None where there was none."""
+
+    async def read(self, owner: str, path: str, *, version: int | None = None) -> DocumentText:
+        """As it is, or as a change of that number had left it: then also a deleted one."""
+
+    async def page(self, owner: str, *, folder: str, limit: int, before: str | None, deleted: bool) -> DocumentPage:
+        """By path; the deleted ones instead, the last deleted first."""
+
+    async def tree(self, owner: str, folder: str) -> Sequence[tuple[str, int]]:
+        """Path and words of every document in a folder and below, by path."""
+
+    async def search(self, owner: str, query: str, *, folder: str, limit: int, before: str | None) -> HitPage: ...
+
+    async def versions(self, owner: str, path: str, *, limit: int, before: str | None) -> VersionPage:
+        """Those that are kept, the newest first; of the last deleted one where none is at the path."""
+
+    async def entries(self, owner: str, folder: str, *, max_bytes: int) -> Sequence[Entry]:
+        """Every document in a folder and below, by path. Raises ``InvalidRequest`` where they are over ``max_bytes``."""
+
+
 class Clock(Protocol):
     def now(self) -> str:
         """RFC 3339, UTC, milliseconds."""
+
+    def after(self, seconds: float) -> str:
+        """What ``now`` will say then."""
 
     def monotonic(self) -> float:
         """Seconds, never backwards."""

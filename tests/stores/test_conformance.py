@@ -196,6 +196,7 @@ async def test_every_field_of_a_turn_is_kept(store: Store, make: Make) -> None:
         owner="process-1",
         epoch=3,
         lease_until=new.assistant.created_at,
+        wait_until=new.assistant.created_at,
         last_seq=9,
     )
     assert await store.begin(msgspec.structs.replace(new, assistant=row)) == Accepted()

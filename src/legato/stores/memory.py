@@ -13,18 +13,22 @@ from typing import TypeVar
 
 import msgspec
 
-from legato.core.blocks import Block
+from legato.core.blocks import Block, ToolResultBlock, ToolUseBlock
 from legato.core.errors import Conflict, NotFound, RowRefused, StaleEpoch, StoreUnavailable
 from legato.core.records import (
     Accepted,
     AlreadyMade,
+    Answer,
     Busy,
     Chat,
     Datum,
     Intent,
+    KeptNeed,
     LogSegment,
+    Need,
     NewTurns,
     Reading,
+    Rest,
     RoundRecord,
     Span,
     StoredTurn,
@@ -33,6 +37,7 @@ from legato.core.records import (
     TurnWrite,
 )
 from legato.stores import cursors
+from legato.stores.answers import is_repeat
 from legato.stores.segments import missing, order, without_hole
 
 T = TypeVar("T")
@@ -44,6 +49,8 @@ _block: msgspec.json.Decoder[Block] = msgspec.json.Decoder(Block)
 _round = msgspec.json.Decoder(RoundRecord)
 _intent = msgspec.json.Decoder(Intent)
 _reading = msgspec.json.Decoder(Reading)
+_need = msgspec.json.Decoder(Need)
+_answer = msgspec.json.Decoder(Answer)
 _spans = msgspec.json.Decoder(tuple[Span, ...])
 _ending = msgspec.json.Decoder(TurnEnding)
 _row = msgspec.json.Decoder(TurnRow)
@@ -64,6 +71,8 @@ class _Kept:
     rounds: dict[tuple[int, int], tuple[int, RoundRecord]] = field(default_factory=dict)
     intents: dict[str, Intent] = field(default_factory=dict)
     readings: dict[str, Reading] = field(default_factory=dict)
+    needs: dict[tuple[str, int], tuple[int, KeptNeed]] = field(default_factory=dict)
+    outputs: dict[str, dict[int, bytes]] = field(default_factory=dict)
     spans: tuple[int, tuple[Span, ...]] = (0, ())
     data: dict[int, Datum] = field(default_factory=dict)
 
@@ -75,6 +84,7 @@ class _Kept:
             rounds=dict(self.rounds),
             intents=dict(self.intents),
             readings=dict(self.readings),
+            needs=dict(self.needs),
         )
 
     def take(self, one: TurnWrite) -> None:
@@ -82,6 +92,7 @@ class _Kept:
         if one.segment is not None:
             self._take_segment(one.segment)
         self.row = msgspec.structs.replace(self.row, epoch=one.epoch)
+        self._drop(one, seq)
         for block in one.blocks:
             if block.index not in self.blocks or self.blocks[block.index][0] <= seq:
                 self.blocks[block.index] = (seq, _again(_block, block))
@@ -93,8 +104,37 @@ class _Kept:
             self.intents.setdefault(intent.call_id, _again(_intent, intent))
         for reading in one.readings:
             self.readings.setdefault(reading.call_id, _again(_reading, reading))
+        for need in one.needs:
+            self._take_need(need, seq)
+        for place in one.taken:
+            if place in self.needs:
+                since, kept = self.needs[place]
+                self.needs[place] = (since, msgspec.structs.replace(kept, taken=True))
         if one.spans and self.spans[0] <= seq:
             self.spans = (seq, _again(_spans, one.spans))
+
+    def _drop(self, one: TurnWrite, seq: int) -> None:
+        """What is older than the write: what it put itself, or a later one, stays when it comes again."""
+        for index in one.dropped_blocks:
+            if index in self.blocks and self.blocks[index][0] < seq:
+                _, block = self.blocks.pop(index)
+                if isinstance(block, ToolUseBlock):
+                    self._drop_call(block.call_id)
+        for key in one.dropped_rounds:
+            if key in self.rounds and self.rounds[key][0] < seq:
+                del self.rounds[key]
+
+    def _drop_call(self, call_id: str) -> None:
+        self.intents.pop(call_id, None)
+        self.readings.pop(call_id, None)
+        for place in [place for place in self.needs if place[0] == call_id]:
+            del self.needs[place]
+
+    def _take_need(self, need: Need, seq: int) -> None:
+        place = (need.call_id, need.nr)
+        since, kept = self.needs.get(place, (seq, KeptNeed(need=need)))
+        if since <= seq:
+            self.needs[place] = (seq, msgspec.structs.replace(kept, need=_again(_need, need)))
 
     def _take_segment(self, segment: LogSegment) -> None:
         first, last = segment.first_seq, segment.last_seq
@@ -107,6 +147,50 @@ class _Kept:
             self.segments[one.first_seq] = one
         self.row = msgspec.structs.replace(self.row, last_seq=max(self.row.last_seq, last))
 
+    def rest(self, rest: Rest) -> None:
+        self.row = msgspec.structs.replace(
+            self.row, status="waiting", owner=None, lease_until=None, wait_until=rest.wait_until
+        )
+
+    def wakes(self, now: str) -> bool:
+        if self.row.status != "waiting":
+            return False
+        over = self.row.wait_until is not None and self.row.wait_until <= now
+        answered = any(kept.answer is not None and not kept.taken for _, kept in self.needs.values())
+        return over or answered or self.row.cancel_requested
+
+    def answer(self, answers: Sequence[Answer]) -> None:
+        """On a copy: all of them or none."""
+        for one in answers:
+            places = [place for place in self.needs if place[0] == one.call_id]
+            if not places:
+                said = f"turn {self.row.id} has no call {one.call_id} that waits"
+                raise NotFound(said, code="unknown_call")
+            since, newest = self.needs[max(places)]
+            if not is_repeat(self.row.id, one, newest, ended=self.row.ended_at is not None):
+                self.needs[max(places)] = (since, msgspec.structs.replace(newest, answer=_again(_answer, one)))
+
+    def keep_output(self, call_id: str, offset: int, piece: bytes) -> None:
+        """Another piece takes the place of what an earlier run of the call kept from there on."""
+        pieces = self.outputs.setdefault(call_id, {})
+        if piece and pieces.get(offset) != piece:
+            self.outputs[call_id] = {first: one for first, one in pieces.items() if first < offset} | {offset: piece}
+
+    def output(self, call_id: str) -> bytes:
+        """Up to the first hole."""
+        whole = b""
+        for first, piece in sorted(self.outputs.get(call_id, {}).items()):
+            if first != len(whole):
+                break
+            whole += piece
+        return whole
+
+    def result(self, call_id: str) -> ToolResultBlock | None:
+        for _, block in self.blocks.values():
+            if isinstance(block, ToolResultBlock) and block.call_id == call_id and block.state != "open":
+                return block
+        return None
+
     def end(self, ending: TurnEnding) -> None:
         ending = _again(_ending, ending)
         self.row = msgspec.structs.replace(
@@ -117,6 +201,7 @@ class _Kept:
             error=ending.error,
             ended_at=ending.ended_at,
             lease_until=None,
+            wait_until=None,
         )
 
     def pack(self) -> None:
@@ -242,8 +327,46 @@ class MemoryStore:
             return False
         if kept.row.epoch >= epoch and (kept.row.epoch, kept.row.owner) != (epoch, owner):
             return False
-        kept.row = msgspec.structs.replace(kept.row, epoch=epoch, owner=owner)
+        status = "running" if kept.row.status == "waiting" else kept.row.status
+        kept.row = msgspec.structs.replace(kept.row, epoch=epoch, owner=owner, status=status, wait_until=None)
         return True
+
+    async def answer(self, turn_id: str, answers: Sequence[Answer]) -> None:
+        await self._wait()
+        kept = self._turns.get(turn_id)
+        if kept is None:
+            raise NotFound(f"there is no turn {turn_id}", code="unknown_call")
+        changed = kept.copy()
+        try:
+            changed.answer(answers)
+        except GUILTY_ROW as error:
+            raise RowRefused(f"turn {turn_id} was refused: {error}", turn_id=turn_id) from error
+        self._turns[turn_id] = changed
+
+    async def needs(self, turn_id: str) -> Sequence[KeptNeed]:
+        await self._wait()
+        kept = self._turns.get(turn_id)
+        return [] if kept is None else [need for _, need in kept.needs.values()]
+
+    async def to_wake(self, now: str) -> Sequence[TurnRow]:
+        await self._wait()
+        return [_again(_row, one) for one in self._oldest_first() if self._turns[one.id].wakes(now)]
+
+    async def keep_output(self, turn_id: str, call_id: str, offset: int, piece: bytes) -> None:
+        await self._wait()
+        self._stored(turn_id).keep_output(call_id, offset, bytes(piece))
+
+    async def output(self, turn_id: str, call_id: str, *, offset: int, limit: int) -> bytes:
+        await self._wait()
+        kept = self._turns.get(turn_id)
+        return b"" if kept is None else kept.output(call_id)[offset : offset + limit]
+
+    async def result(self, chat_id: str, call_id: str) -> tuple[str, ToolResultBlock] | None:
+        await self._wait()
+        for turn_id, kept in reversed(self._turns.items()):
+            if kept.row.chat_id == chat_id and (block := kept.result(call_id)) is not None:
+                return turn_id, block
+        return None
 
     async def chat(self, chat_id: str) -> Chat | None:
         await self._wait()
@@ -342,6 +465,8 @@ class MemoryStore:
             if one.ending is not None and kept.row.ended_at is None:
                 kept.end(one.ending)
                 ended.append((one.turn_id, one.ending))
+            if one.rest is not None and kept.row.ended_at is None:
+                kept.rest(one.rest)
         for kept in changed.values():
             if kept.row.ended_at is not None:
                 kept.pack()

@@ -17,14 +17,17 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from legato.core.blocks import ToolResultBlock
 from legato.core.errors import RowRefused, StoreUnavailable
 from legato.core.records import (
     Accepted,
     AlreadyMade,
+    Answer,
     Busy,
     Chat,
     Datum,
     Intent,
+    KeptNeed,
     LogSegment,
     NewTurns,
     Span,
@@ -37,7 +40,19 @@ from legato.testing.marks import PATIENCE, Marks
 
 T = TypeVar("T")
 
-WRITES = frozenset({"begin", "write", "request_cancel", "claim", "create_chat", "update_chat", "delete_chat"})
+WRITES = frozenset(
+    {
+        "begin",
+        "write",
+        "request_cancel",
+        "claim",
+        "answer",
+        "keep_output",
+        "create_chat",
+        "update_chat",
+        "delete_chat",
+    }
+)
 """Names of the calls that change something."""
 EVERYTHING = frozenset({"*"})
 
@@ -159,6 +174,24 @@ class FaultyStore:
 
     async def claim(self, turn_id: str, *, epoch: int, owner: str) -> bool:
         return await self._meet("claim", lambda: self._store.claim(turn_id, epoch=epoch, owner=owner))
+
+    async def answer(self, turn_id: str, answers: Sequence[Answer]) -> None:
+        await self._meet("answer", lambda: self._store.answer(turn_id, answers))
+
+    async def needs(self, turn_id: str) -> Sequence[KeptNeed]:
+        return await self._meet("needs", lambda: self._store.needs(turn_id))
+
+    async def to_wake(self, now: str) -> Sequence[TurnRow]:
+        return await self._meet("to_wake", lambda: self._store.to_wake(now))
+
+    async def keep_output(self, turn_id: str, call_id: str, offset: int, piece: bytes) -> None:
+        await self._meet("keep_output", lambda: self._store.keep_output(turn_id, call_id, offset, piece))
+
+    async def output(self, turn_id: str, call_id: str, *, offset: int, limit: int) -> bytes:
+        return await self._meet("output", lambda: self._store.output(turn_id, call_id, offset=offset, limit=limit))
+
+    async def result(self, chat_id: str, call_id: str) -> tuple[str, ToolResultBlock] | None:
+        return await self._meet("result", lambda: self._store.result(chat_id, call_id))
 
     async def chat(self, chat_id: str) -> Chat | None:
         return await self._meet("chat", lambda: self._store.chat(chat_id))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from legato.core.errors import RowRefused, StaleEpoch
-from legato.core.records import LogSegment, TurnEnding, TurnWrite
+from legato.core.records import LogSegment, Rest, TurnEnding, TurnWrite
 from legato.stores.segments import missing, order
 from legato.stores.sqlite import rows
 from legato.stores.sqlite.failures import GUILTY_ROW, refused
@@ -36,7 +36,18 @@ UPSERT_ROUND = _upsert("round", rows.ROUND, "turn_id, round, attempt", "excluded
 UPSERT_SPANS = _upsert("timeline", rows.TIMELINE, "turn_id", "excluded.seq >= timeline.seq")
 ADD_INTENT = _upsert("call", rows.INTENT, "turn_id, call_id", "call.idempotency_key IS NULL")
 ADD_READING = _upsert("call", rows.READING, "turn_id, call_id", "call.formatter IS NULL")
+# The answer and what was made of it stay.
+UPSERT_NEED = _upsert("need", rows.NEED, "turn_id, call_id, nr", "excluded.seq >= need.seq")
+TAKE_ANSWER = "UPDATE need SET taken = 1 WHERE turn_id = ? AND call_id = ? AND nr = ?"
 ADD_SEGMENT = f"INSERT INTO log (turn_id, first_seq, last_seq, packed, lines) VALUES (?, ?, ?, {RAW}, ?)"
+
+# What a rewind drops is older than the write that says so: what that write, or a later one, has put stays when it comes
+# again. A call goes with the block that made it.
+DROPPED_CALLS = "SELECT call_id FROM block WHERE turn_id = ? AND idx = ? AND seq < ? AND type = 'tool_use'"
+DROP_BLOCK = "DELETE FROM block WHERE turn_id = ? AND idx = ? AND seq < ?"
+DROP_ROUND = "DELETE FROM round WHERE turn_id = ? AND round = ? AND attempt = ? AND seq < ?"
+DROP_CALL = "DELETE FROM call WHERE turn_id = ? AND call_id = ?"
+DROP_NEEDS = "DELETE FROM need WHERE turn_id = ? AND call_id = ?"
 
 STANDINGS = """
 SELECT id, epoch, last_seq, ended_at IS NOT NULL FROM turn WHERE id IN (SELECT value FROM json_each(?))
@@ -44,9 +55,10 @@ SELECT id, epoch, last_seq, ended_at IS NOT NULL FROM turn WHERE id IN (SELECT v
 ADVANCE = "UPDATE turn SET epoch = max(epoch, ?), last_seq = max(last_seq, ?) WHERE id = ?"
 END_TURN = """
 UPDATE turn
-SET status = ?, stop_reason = ?, usage = ?, error = ?, ended_at = ?, lease_until = NULL
+SET status = ?, stop_reason = ?, usage = ?, error = ?, ended_at = ?, lease_until = NULL, wait_until = NULL
 WHERE id = ?
 """
+REST = "UPDATE turn SET status = 'waiting', owner = NULL, lease_until = NULL, wait_until = ? WHERE id = ?"
 FREE_CHAT = """
 UPDATE chat
 SET active_turn_id = CASE WHEN active_turn_id = :turn THEN NULL ELSE active_turn_id END,
@@ -74,7 +86,9 @@ class Batch:
         self._rounds: list[Row] = []
         self._intents: list[Row] = []
         self._readings: list[Row] = []
+        self._needs: list[tuple[str, Row]] = []  # statements in their order: few turns have any
         self._spans: list[Row] = []
+        self._rests: list[tuple[str, Rest]] = []
         self._endings: list[tuple[str, TurnEnding]] = []
         self._reopened: list[Row] = []
 
@@ -87,6 +101,9 @@ class Batch:
             if standing.epoch > one.epoch:
                 said = f"turn {one.turn_id} is at epoch {standing.epoch}, the write is of {one.epoch}"
                 raise StaleEpoch(said, turn_id=one.turn_id)
+            if one.dropped_blocks or one.dropped_rounds:
+                self._store_tables()  # what is dropped may have come earlier in this batch
+                self._drop(one)
             try:
                 self._take(one, standing)
             except GUILTY_ROW as error:
@@ -107,11 +124,25 @@ class Batch:
         self._rounds += [rows.round_row(turn_id, record, seq) for record in one.rounds]
         self._intents += [rows.intent_row(turn_id, intent) for intent in one.intents]
         self._readings += [rows.reading_row(turn_id, reading) for reading in one.readings]
+        self._needs += [(UPSERT_NEED, rows.need_row(turn_id, need, seq)) for need in one.needs]
+        self._needs += [(TAKE_ANSWER, (turn_id, call_id, nr)) for call_id, nr in one.taken]
         if one.spans:
             self._spans.append((turn_id, rows.as_json(one.spans), seq))
         if one.ending is not None and not standing.ended:
             standing.ended = True
             self._endings.append((turn_id, one.ending))
+        if one.rest is not None and not standing.ended:
+            self._rests.append((turn_id, one.rest))
+
+    def _drop(self, one: TurnWrite) -> None:
+        turn_id, seq = one.turn_id, order(one)
+        for index in one.dropped_blocks:
+            for (call_id,) in self._connection.execute(DROPPED_CALLS, (turn_id, index, seq)).fetchall():
+                self._connection.execute(DROP_CALL, (turn_id, call_id))
+                self._connection.execute(DROP_NEEDS, (turn_id, call_id))
+            self._connection.execute(DROP_BLOCK, (turn_id, index, seq))
+        for round_, attempt in one.dropped_rounds:
+            self._connection.execute(DROP_ROUND, (turn_id, round_, attempt, seq))
 
     def _take_segment(self, turn_id: str, segment: LogSegment, standing: _Standing) -> None:
         stored = self._overlapping(turn_id, segment) if segment.first_seq <= standing.last_seq else []
@@ -137,6 +168,15 @@ class Batch:
         advanced = [(one.epoch, one.last_seq, turn_id) for turn_id, one in self._standings.items()]
         self._connection.executemany(ADVANCE, advanced)
         self._store_segments()
+        self._store_tables()
+        for turn_id, rest in self._rests:
+            self._connection.execute(REST, (rest.wait_until, turn_id))
+        for turn_id, ending in self._endings:
+            self._end(turn_id, ending)
+        if self._reopened:
+            self._connection.executemany(f"UPDATE turn SET packed = {UNPACKED} WHERE id = ?", self._reopened)
+
+    def _store_tables(self) -> None:
         for statement, found in (
             (UPSERT_BLOCK, self._blocks),
             (UPSERT_ROUND, self._rounds),
@@ -146,10 +186,10 @@ class Batch:
         ):
             if found:
                 self._connection.executemany(statement, found)
-        for turn_id, ending in self._endings:
-            self._end(turn_id, ending)
-        if self._reopened:
-            self._connection.executemany(f"UPDATE turn SET packed = {UNPACKED} WHERE id = ?", self._reopened)
+                found.clear()
+        for statement, row in self._needs:
+            self._connection.execute(statement, row)
+        self._needs.clear()
 
     def _end(self, turn_id: str, ending: TurnEnding) -> None:
         self._connection.execute(END_TURN, (*rows.ending_row(ending), turn_id))

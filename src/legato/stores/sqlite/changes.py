@@ -100,7 +100,8 @@ def request_cancel(connection: sqlite3.Connection, turn_id: str) -> None:
 
 def claim(connection: sqlite3.Connection, turn_id: str, epoch: int, owner: str) -> bool:
     claimed = connection.execute(
-        "UPDATE turn SET epoch = :epoch, owner = :owner WHERE id = :id AND ended_at IS NULL"
+        "UPDATE turn SET epoch = :epoch, owner = :owner, wait_until = NULL,"
+        " status = CASE status WHEN 'waiting' THEN 'running' ELSE status END WHERE id = :id AND ended_at IS NULL"
         " AND (epoch < :epoch OR epoch = :epoch AND owner = :owner)",
         {"id": turn_id, "epoch": epoch, "owner": owner},
     )

@@ -11,7 +11,20 @@ import msgspec
 
 from legato.core.blocks import Block, Json
 from legato.core.events import ErrorInfo
-from legato.core.records import Chat, Datum, Intent, Reading, RoundRecord, Span, TurnEnding, TurnRequest, TurnRow
+from legato.core.records import (
+    Answer,
+    Chat,
+    Datum,
+    Intent,
+    KeptNeed,
+    Need,
+    Reading,
+    RoundRecord,
+    Span,
+    TurnEnding,
+    TurnRequest,
+    TurnRow,
+)
 from legato.core.usage import Usage
 
 Value: TypeAlias = str | int | float | bytes | None
@@ -22,15 +35,17 @@ Found: TypeAlias = tuple[Any, ...]
 CHAT = "id, owner, title, system, model, metadata, head_turn_id, active_turn_id, created_at, updated_at"
 TURN = (
     "id, chat_id, prev_turn_id, role, status, created_at, depth, model, provider, request, fingerprint, metadata,"
-    " stop_reason, usage, error, ended_at, cancel_requested, owner, epoch, lease_until, last_seq"
+    " stop_reason, usage, error, ended_at, cancel_requested, owner, epoch, lease_until, wait_until, last_seq"
 )
-BLOCK = "turn_id, idx, round, type, state, text, body, seq"
+BLOCK = "turn_id, idx, round, type, state, text, body, call_id, seq"
 ROUND = (
     "turn_id, round, attempt, model, provider, commitment, kept_to, stop_reason, provider_reason, input_tokens,"
     " cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, cost_usd, usage_source, notices, seq"
 )
 INTENT = "turn_id, call_id, round, idx, tool_name, input, input_sha256, idempotency_key"
 READING = "turn_id, call_id, reading, formatter, version"
+NEED = "turn_id, call_id, nr, kind, body, seq"
+KEPT_NEED = "body, answer, taken"
 TIMELINE = "turn_id, spans, seq"
 DATUM = "turn_id, idx, media_type, sha256, name, data"
 
@@ -41,6 +56,8 @@ _decode_usage = msgspec.json.Decoder(Usage).decode
 _decode_error = msgspec.json.Decoder(ErrorInfo).decode
 _decode_block: msgspec.json.Decoder[Block] = msgspec.json.Decoder(Block)
 _decode_notices = msgspec.json.Decoder(tuple[str, ...]).decode
+_decode_need = msgspec.json.Decoder(Need).decode
+_decode_answer = msgspec.json.Decoder(Answer).decode
 _decode_spans = msgspec.json.Decoder(tuple[Span, ...]).decode
 
 
@@ -100,6 +117,7 @@ def turn_row(row: TurnRow) -> Row:
         row.owner,
         row.epoch,
         row.lease_until,
+        row.wait_until,
         row.last_seq,
     )
 
@@ -126,7 +144,8 @@ def turn_of(found: Found) -> TurnRow:
         owner=found[17],
         epoch=found[18],
         lease_until=found[19],
-        last_seq=found[20],
+        wait_until=found[20],
+        last_seq=found[21],
     )
 
 
@@ -143,12 +162,12 @@ def ending_row(ending: TurnEnding) -> Row:
 def block_row(turn_id: str, block: Block, seq: int) -> Row:
     body: dict[str, Json] = msgspec.to_builtins(block)
     index, round_, type_, state = body.pop("index"), body.pop("round"), body.pop("type"), body.pop("state")
-    return turn_id, index, round_, type_, state, body.pop("text", ""), as_json(body), seq
+    return turn_id, index, round_, type_, state, body.pop("text", ""), as_json(body), body.get("call_id"), seq
 
 
 def block_of(found: Found) -> Block:
     """The columns are put back in front of the body as text: decoding once costs 1 µs, by way of a dict 7 (2026-11)."""
-    _, index, round_, type_, state, text, body, _ = found
+    _, index, round_, type_, state, text, body, _, _ = found
     head = f'{{"type":"{type_}","index":{index},"round":{round_},"state":"{state}","text":'.encode()
     rest = b"}" if body == "{}" else b"," + body.encode()[1:]
     return _decode_block.decode(head + _encode(text) + rest)
@@ -232,6 +251,17 @@ def reading_row(turn_id: str, reading: Reading) -> Row:
 
 def reading_of(found: Found) -> Reading:
     return Reading(call_id=found[1], text=found[2], formatter=found[3], version=found[4])
+
+
+def need_row(turn_id: str, need: Need, seq: int) -> Row:
+    return turn_id, need.call_id, need.nr, need.kind, as_json(need), seq
+
+
+def kept_need_of(found: Found) -> KeptNeed:
+    body, answer, taken = found
+    return KeptNeed(
+        need=_decode_need(body), answer=None if answer is None else _decode_answer(answer), taken=bool(taken)
+    )
 
 
 def datum_row(turn_id: str, datum: Datum) -> Row:

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from legato.core.blocks import ToolResultBlock
 from legato.core.records import (
     Accepted,
     AlreadyMade,
+    Answer,
     Busy,
     Chat,
     Datum,
     Intent,
+    KeptNeed,
     LogSegment,
     NewTurns,
     Span,
@@ -20,7 +23,7 @@ from legato.core.records import (
     TurnRow,
     TurnWrite,
 )
-from legato.stores.sqlite import changes, queries
+from legato.stores.sqlite import changes, needs, outputs, queries
 from legato.stores.sqlite.packing import pack_ended
 from legato.stores.sqlite.readers import Readers
 from legato.stores.sqlite.schema import Synchronous, open_reader, open_writer
@@ -88,6 +91,24 @@ class SqliteStore:
 
     async def claim(self, turn_id: str, *, epoch: int, owner: str) -> bool:
         return await self._writer.run(lambda connection: changes.claim(connection, turn_id, epoch, owner))
+
+    async def answer(self, turn_id: str, answers: Sequence[Answer]) -> None:
+        await self._writer.run(lambda connection: needs.answer(connection, turn_id, answers))
+
+    async def needs(self, turn_id: str) -> Sequence[KeptNeed]:
+        return await self._readers.run(lambda connection: needs.needs(connection, turn_id))
+
+    async def to_wake(self, now: str) -> Sequence[TurnRow]:
+        return await self._readers.run(lambda connection: needs.to_wake(connection, now))
+
+    async def keep_output(self, turn_id: str, call_id: str, offset: int, piece: bytes) -> None:
+        await self._writer.run(lambda connection: outputs.keep_output(connection, turn_id, call_id, offset, piece))
+
+    async def output(self, turn_id: str, call_id: str, *, offset: int, limit: int) -> bytes:
+        return await self._readers.run(lambda connection: outputs.output(connection, turn_id, call_id, offset, limit))
+
+    async def result(self, chat_id: str, call_id: str) -> tuple[str, ToolResultBlock] | None:
+        return await self._readers.run(lambda connection: outputs.result(connection, chat_id, call_id))
 
     async def chat(self, chat_id: str) -> Chat | None:
         return await self._readers.run(lambda connection: queries.chat(connection, chat_id))
