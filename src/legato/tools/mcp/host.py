@@ -91,6 +91,7 @@ def _sdk() -> Open:
     try:
         from legato.tools.mcp.session import SdkSession
     except ImportError as error:
-        message = f'MCP needs a package that is not installed ({error.name}): pip install "legato[mcp]"'
+        package = (error.name or "mcp").partition(".")[0]
+        message = f'MCP needs a package that is not installed ({package}): pip install "legato[mcp]"'
         raise ConnectionDied(message) from error
     return SdkSession

@@ -139,7 +139,7 @@ class Owner:
             await session.run(ready=lambda: self._is_ready(session), listed=self._list)
         except Exception as error:  # noqa: BLE001 - whatever a server or the SDK does, it ends this connection only
             if not self._stopping:
-                self._fail(reason_of(error))
+                self._fail(reason_of(error), opened=session.protocol is not None)
         finally:
             self._session = self._current = None
 
@@ -150,9 +150,9 @@ class Owner:
         self._wanted.clear()
 
     def _is_ready(self, session: Session) -> None:
-        if self._failures:
+        if self._state == "down":
             _log.info("mcp server %s is there again", self.server.name)
-        self._session, self._state, self._problem, self._failures = session, "ready", None, 0
+        self._session, self._state, self._problem = session, "ready", None
         self._protocol = session.protocol
         count("mcp_connections", server=self.server.name)
         gauge("mcp_up", 1, server=self.server.name)
@@ -162,11 +162,13 @@ class Owner:
         self.catalogue.take(listing)
         self._on_list(self.catalogue.tools)
 
-    def _fail(self, problem: str) -> None:
+    def _fail(self, problem: str, *, opened: bool = False) -> None:
+        """``opened``: a connection that was there was lost, which says nothing of the next one."""
         self._state, self._problem = "down", problem
-        self._failures += 1
-        self._failed_at = time.monotonic()
-        self._wanted.clear()  # who waited has its answer
+        if not opened:
+            self._failures += 1
+            self._failed_at = time.monotonic()
+            self._wanted.clear()  # who waited has its answer
         gauge("mcp_up", 0, server=self.server.name)
         warn_once(_log, f"mcp_down:{self.server.name}:{problem[:80]}", f"mcp server {self.server.name}: {problem}")
         self._tell()

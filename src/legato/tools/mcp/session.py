@@ -189,14 +189,14 @@ class SdkSession:
         while True:
             try:
                 async with client.listen(tools_list_changed=True) as changes:
+                    self._doubt()  # what changed before anybody listened is told to nobody
                     async for _ in changes:
                         self._doubt()
             except MCPError as error:
                 _log.debug("mcp server %s takes no subscription: %s", self._server.name, error)
                 return
             except SubscriptionLost:
-                pass
-            self._doubt()
+                pass  # made again below; a server may end it whenever it likes
             await anyio.sleep(_SUBSCRIBE_AGAIN)
 
     # what comes from it unasked
