@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 import msgspec
 
-from legato.core.blocks import Block, ToolResultBlock, ToolUseBlock
+from legato.core.blocks import ToolResultBlock
 from legato.core.errors import Conflict, NotFound, RowRefused, StaleEpoch, StoreUnavailable
 from legato.core.records import (
     Accepted,
@@ -25,11 +23,7 @@ from legato.core.records import (
     Intent,
     KeptNeed,
     LogSegment,
-    Need,
     NewTurns,
-    Reading,
-    Rest,
-    RoundRecord,
     Span,
     StoredTurn,
     TurnEnding,
@@ -37,210 +31,28 @@ from legato.core.records import (
     TurnWrite,
 )
 from legato.stores import cursors
-from legato.stores.answers import is_repeat
-from legato.stores.segments import missing, order, without_hole
-
-T = TypeVar("T")
+from legato.stores.kept import ROW, Kept, again
 
 # What cannot be said as JSON is refused here as a real store refuses it.
 GUILTY_ROW = (TypeError, ValueError, OverflowError, RecursionError)
 
-_block: msgspec.json.Decoder[Block] = msgspec.json.Decoder(Block)
-_round = msgspec.json.Decoder(RoundRecord)
-_intent = msgspec.json.Decoder(Intent)
-_reading = msgspec.json.Decoder(Reading)
-_need = msgspec.json.Decoder(Need)
-_answer = msgspec.json.Decoder(Answer)
-_spans = msgspec.json.Decoder(tuple[Span, ...])
-_ending = msgspec.json.Decoder(TurnEnding)
-_row = msgspec.json.Decoder(TurnRow)
 _chat = msgspec.json.Decoder(Chat)
-
-
-def _again(decoder: msgspec.json.Decoder[T], value: T) -> T:
-    return decoder.decode(msgspec.json.encode(value))
-
-
-@dataclass
-class _Kept:
-    """A turn as it is kept; blocks, rounds and spans with the seq up to which they are true."""
-
-    row: TurnRow
-    segments: dict[int, LogSegment] = field(default_factory=dict)
-    blocks: dict[int, tuple[int, Block]] = field(default_factory=dict)
-    rounds: dict[tuple[int, int], tuple[int, RoundRecord]] = field(default_factory=dict)
-    intents: dict[str, Intent] = field(default_factory=dict)
-    readings: dict[str, Reading] = field(default_factory=dict)
-    needs: dict[tuple[str, int], tuple[int, KeptNeed]] = field(default_factory=dict)
-    outputs: dict[str, dict[int, bytes]] = field(default_factory=dict)
-    spans: tuple[int, tuple[Span, ...]] = (0, ())
-    data: dict[int, Datum] = field(default_factory=dict)
-
-    def copy(self) -> _Kept:
-        return replace(
-            self,
-            segments=dict(self.segments),
-            blocks=dict(self.blocks),
-            rounds=dict(self.rounds),
-            intents=dict(self.intents),
-            readings=dict(self.readings),
-            needs=dict(self.needs),
-        )
-
-    def take(self, one: TurnWrite) -> None:
-        seq = order(one)
-        if one.segment is not None:
-            self._take_segment(one.segment)
-        self.row = msgspec.structs.replace(self.row, epoch=one.epoch)
-        self._drop(one, seq)
-        for block in one.blocks:
-            if block.index not in self.blocks or self.blocks[block.index][0] <= seq:
-                self.blocks[block.index] = (seq, _again(_block, block))
-        for record in one.rounds:
-            key = (record.round, record.attempt)
-            if key not in self.rounds or self.rounds[key][0] <= seq:
-                self.rounds[key] = (seq, _again(_round, record))
-        for intent in one.intents:
-            self.intents.setdefault(intent.call_id, _again(_intent, intent))
-        for reading in one.readings:
-            self.readings.setdefault(reading.call_id, _again(_reading, reading))
-        for need in one.needs:
-            self._take_need(need, seq)
-        for place in one.taken:
-            if place in self.needs:
-                since, kept = self.needs[place]
-                self.needs[place] = (since, msgspec.structs.replace(kept, taken=True))
-        if one.spans and self.spans[0] <= seq:
-            self.spans = (seq, _again(_spans, one.spans))
-
-    def _drop(self, one: TurnWrite, seq: int) -> None:
-        """What is older than the write: what it put itself, or a later one, stays when it comes again."""
-        for index in one.dropped_blocks:
-            if index in self.blocks and self.blocks[index][0] < seq:
-                _, block = self.blocks.pop(index)
-                if isinstance(block, ToolUseBlock):
-                    self._drop_call(block.call_id)
-        for key in one.dropped_rounds:
-            if key in self.rounds and self.rounds[key][0] < seq:
-                del self.rounds[key]
-
-    def _drop_call(self, call_id: str) -> None:
-        self.intents.pop(call_id, None)
-        self.readings.pop(call_id, None)
-        for place in [place for place in self.needs if place[0] == call_id]:
-            del self.needs[place]
-
-    def _take_need(self, need: Need, seq: int) -> None:
-        place = (need.call_id, need.nr)
-        since, kept = self.needs.get(place, (seq, KeptNeed(need=need)))
-        if since <= seq:
-            self.needs[place] = (seq, msgspec.structs.replace(kept, need=_again(_need, need)))
-
-    def _take_segment(self, segment: LogSegment) -> None:
-        first, last = segment.first_seq, segment.last_seq
-        overlapping = [
-            (stored.first_seq, stored.last_seq)
-            for stored in self._in_order()
-            if stored.last_seq >= first and stored.first_seq <= last
-        ]
-        for one in missing(self.row.id, segment, overlapping):
-            self.segments[one.first_seq] = one
-        self.row = msgspec.structs.replace(self.row, last_seq=max(self.row.last_seq, last))
-
-    def rest(self, rest: Rest) -> None:
-        self.row = msgspec.structs.replace(
-            self.row, status="waiting", owner=None, lease_until=None, wait_until=rest.wait_until
-        )
-
-    def wakes(self, now: str) -> bool:
-        if self.row.status != "waiting":
-            return False
-        over = self.row.wait_until is not None and self.row.wait_until <= now
-        answered = any(kept.answer is not None and not kept.taken for _, kept in self.needs.values())
-        return over or answered or self.row.cancel_requested
-
-    def answer(self, answers: Sequence[Answer]) -> None:
-        """On a copy: all of them or none."""
-        for one in answers:
-            places = [place for place in self.needs if place[0] == one.call_id]
-            if not places:
-                said = f"turn {self.row.id} has no call {one.call_id} that waits"
-                raise NotFound(said, code="unknown_call")
-            since, newest = self.needs[max(places)]
-            if not is_repeat(self.row.id, one, newest, ended=self.row.ended_at is not None):
-                self.needs[max(places)] = (since, msgspec.structs.replace(newest, answer=_again(_answer, one)))
-
-    def keep_output(self, call_id: str, offset: int, piece: bytes) -> None:
-        """Another piece takes the place of what an earlier run of the call kept from there on."""
-        pieces = self.outputs.setdefault(call_id, {})
-        if piece and pieces.get(offset) != piece:
-            self.outputs[call_id] = {first: one for first, one in pieces.items() if first < offset} | {offset: piece}
-
-    def output(self, call_id: str) -> bytes:
-        """Up to the first hole."""
-        whole = b""
-        for first, piece in sorted(self.outputs.get(call_id, {}).items()):
-            if first != len(whole):
-                break
-            whole += piece
-        return whole
-
-    def result(self, call_id: str) -> ToolResultBlock | None:
-        for _, block in self.blocks.values():
-            if isinstance(block, ToolResultBlock) and block.call_id == call_id and block.state != "open":
-                return block
-        return None
-
-    def end(self, ending: TurnEnding) -> None:
-        ending = _again(_ending, ending)
-        self.row = msgspec.structs.replace(
-            self.row,
-            status=ending.status,
-            stop_reason=ending.stop_reason,
-            usage=ending.usage,
-            error=ending.error,
-            ended_at=ending.ended_at,
-            lease_until=None,
-            wait_until=None,
-        )
-
-    def pack(self) -> None:
-        """One segment, as a real store makes of an ended turn sooner or later."""
-        segments = self._in_order()
-        if segments and without_hole((one.first_seq, one.last_seq) for one in segments):
-            lines = b"".join(one.lines for one in segments)
-            first, last = segments[0].first_seq, segments[-1].last_seq
-            self.segments = {first: LogSegment(first_seq=first, last_seq=last, lines=lines)}
-
-    def log(self, after: int) -> list[LogSegment]:
-        return [one for one in self._in_order() if one.last_seq > after]
-
-    def stored(self) -> StoredTurn:
-        return StoredTurn(
-            row=_again(_row, self.row),
-            blocks=tuple(_again(_block, self.blocks[index][1]) for index in sorted(self.blocks)),
-            rounds=tuple(self.rounds[key][1] for key in sorted(self.rounds)),
-            readings=dict(sorted(self.readings.items())),
-        )
-
-    def _in_order(self) -> list[LogSegment]:
-        return [self.segments[first] for first in sorted(self.segments)]
 
 
 class MemoryStore:
     def __init__(self) -> None:
         self._chats: dict[str, Chat] = {}
-        self._turns: dict[str, _Kept] = {}  # in the order they were made
+        self._turns: dict[str, Kept] = {}  # in the order they were made
         self._closed = False
 
     async def begin(self, new: NewTurns) -> Accepted | AlreadyMade | Busy:
         await self._wait()
         if (made := self._turns.get(new.assistant.id)) is not None:
-            return AlreadyMade(_again(_row, made.row), self._chats[made.row.chat_id].owner)
+            return AlreadyMade(again(ROW, made.row), self._chats[made.row.chat_id].owner)
         chat = self._chat_for(new)
         if chat.active_turn_id is not None:
             return Busy(chat.active_turn_id)
-        added: dict[str, _Kept] = {}
+        added: dict[str, Kept] = {}
         if new.user is not None:
             added[new.user.id] = self._new_turn(new.user, added)
             added[new.user.id].data = {datum.index: datum for datum in new.user_data}
@@ -259,7 +71,7 @@ class MemoryStore:
 
     async def write(self, writes: Sequence[TurnWrite]) -> None:
         await self._wait()
-        changed: dict[str, _Kept] = {}
+        changed: dict[str, Kept] = {}
         ended = self._take(writes, changed)
         self._turns |= changed
         for turn_id, ending in ended:
@@ -275,7 +87,7 @@ class MemoryStore:
     async def turn(self, turn_id: str) -> TurnRow | None:
         await self._wait()
         kept = self._turns.get(turn_id)
-        return None if kept is None else _again(_row, kept.row)
+        return None if kept is None else again(ROW, kept.row)
 
     async def load(self, turn_id: str) -> StoredTurn | None:
         await self._wait()
@@ -318,7 +130,7 @@ class MemoryStore:
 
     async def unended(self) -> Sequence[TurnRow]:
         await self._wait()
-        return [_again(_row, one) for one in self._oldest_first() if one.role == "assistant" and one.ended_at is None]
+        return [again(ROW, one) for one in self._oldest_first() if one.role == "assistant" and one.ended_at is None]
 
     async def claim(self, turn_id: str, *, epoch: int, owner: str) -> bool:
         await self._wait()
@@ -346,11 +158,11 @@ class MemoryStore:
     async def needs(self, turn_id: str) -> Sequence[KeptNeed]:
         await self._wait()
         kept = self._turns.get(turn_id)
-        return [] if kept is None else [need for _, need in kept.needs.values()]
+        return [] if kept is None else kept.said_needs()
 
     async def to_wake(self, now: str) -> Sequence[TurnRow]:
         await self._wait()
-        return [_again(_row, one) for one in self._oldest_first() if self._turns[one.id].wakes(now)]
+        return [again(ROW, one) for one in self._oldest_first() if self._turns[one.id].wakes(now)]
 
     async def keep_output(self, turn_id: str, call_id: str, offset: int, piece: bytes) -> None:
         await self._wait()
@@ -359,7 +171,7 @@ class MemoryStore:
     async def output(self, turn_id: str, call_id: str, *, offset: int, limit: int) -> bytes:
         await self._wait()
         kept = self._turns.get(turn_id)
-        return b"" if kept is None else kept.output(call_id)[offset : offset + limit]
+        return b"" if kept is None else kept.output(call_id, offset, limit)
 
     async def result(self, chat_id: str, call_id: str) -> tuple[str, ToolResultBlock] | None:
         await self._wait()
@@ -371,7 +183,7 @@ class MemoryStore:
     async def chat(self, chat_id: str) -> Chat | None:
         await self._wait()
         chat = self._chats.get(chat_id)
-        return None if chat is None else _again(_chat, chat)
+        return None if chat is None else again(_chat, chat)
 
     async def chats(self, owner: str, *, limit: int, before: str | None) -> tuple[Sequence[Chat], str | None]:
         await self._wait()
@@ -380,14 +192,14 @@ class MemoryStore:
             last = cursors.read(before)
             theirs = [chat for chat in theirs if (chat.updated_at, chat.id) < last]
         theirs.sort(key=lambda chat: (chat.updated_at, chat.id), reverse=True)
-        page = [_again(_chat, chat) for chat in theirs[:limit]]
+        page = [again(_chat, chat) for chat in theirs[:limit]]
         return page, cursors.after(page[-1]) if page and len(theirs) > limit else None
 
     async def create_chat(self, chat: Chat) -> bool:
         await self._wait()
         if chat.id in self._chats:
             return False
-        self._chats[chat.id] = _again(_chat, chat)
+        self._chats[chat.id] = again(_chat, chat)
         return True
 
     async def update_chat(self, chat: Chat) -> None:
@@ -399,7 +211,7 @@ class MemoryStore:
                 title=chat.title,
                 system=chat.system,
                 model=chat.model,
-                metadata=_again(_chat, chat).metadata,
+                metadata=again(_chat, chat).metadata,
                 head_turn_id=chat.head_turn_id,
                 updated_at=chat.updated_at,
             )
@@ -411,7 +223,7 @@ class MemoryStore:
 
     async def tree(self, chat_id: str) -> Sequence[TurnRow]:
         await self._wait()
-        return [_again(_row, one) for one in self._oldest_first() if one.chat_id == chat_id]
+        return [again(ROW, one) for one in self._oldest_first() if one.chat_id == chat_id]
 
     async def ping(self) -> None:
         await self._wait()
@@ -430,12 +242,12 @@ class MemoryStore:
             raise Conflict(f"chat {new.chat.id} is there already", code="chat_id_taken")
         chat = self._chats.get(new.assistant.chat_id)
         if chat is None and new.chat is not None and new.chat.id == new.assistant.chat_id:
-            chat = _again(_chat, new.chat)
+            chat = again(_chat, new.chat)
         if chat is None or chat.owner != new.owner:
             raise NotFound(f"there is no chat {new.assistant.chat_id}")
         return chat
 
-    def _new_turn(self, row: TurnRow, added: dict[str, _Kept]) -> _Kept:
+    def _new_turn(self, row: TurnRow, added: dict[str, Kept]) -> Kept:
         if row.id in added or row.id in self._turns:
             raise Conflict(f"turn {row.id} is there already", code="turn_id_reused", turn_id=row.id)
         if row.prev_turn_id is not None:
@@ -444,11 +256,11 @@ class MemoryStore:
                 said = f"turn {row.id} was refused: there is no turn {row.prev_turn_id} in its chat"
                 raise RowRefused(said, turn_id=row.id)
         try:
-            return _Kept(_again(_row, row))
+            return Kept(again(ROW, row))
         except GUILTY_ROW as error:
             raise RowRefused(f"turn {row.id} was refused: {error}", turn_id=row.id) from error
 
-    def _take(self, writes: Sequence[TurnWrite], changed: dict[str, _Kept]) -> list[tuple[str, TurnEnding]]:
+    def _take(self, writes: Sequence[TurnWrite], changed: dict[str, Kept]) -> list[tuple[str, TurnEnding]]:
         """Put the writes on copies in ``changed``; give back the endings that ended a turn."""
         ended: list[tuple[str, TurnEnding]] = []
         for one in writes:
@@ -472,7 +284,7 @@ class MemoryStore:
                 kept.pack()
         return ended
 
-    def _stored(self, turn_id: str) -> _Kept:
+    def _stored(self, turn_id: str) -> Kept:
         if turn_id not in self._turns:
             raise RowRefused(f"turn {turn_id} is not stored", turn_id=turn_id)
         return self._turns[turn_id]

@@ -11,9 +11,9 @@ from legato.core.errors import RowRefused
 from legato.stores.sqlite import rows
 from legato.stores.sqlite.failures import GUILTY_ROW, refused
 
-# From the piece that holds the first byte on; ``first`` of the one behind the range is never less than its end.
+# From the piece that holds the first byte on. ``substr`` counts in 32 bits (SQLite 3.40, 2026-11), hence the ``min``.
 RANGE = """
-SELECT first, length(piece), substr(piece, max(1, :from - first + 1), :limit) FROM output
+SELECT first, length(piece), substr(piece, max(1, :from - first + 1), min(:limit, length(piece))) FROM output
 WHERE turn_id = :turn_id AND call_id = :call_id AND first < :from + :limit AND first >= coalesce(
     (SELECT max(first) FROM output WHERE turn_id = :turn_id AND call_id = :call_id AND first <= :from), 0)
 ORDER BY first
@@ -46,10 +46,10 @@ def keep_output(connection: sqlite3.Connection, turn_id: str, call_id: str, offs
 def output(connection: sqlite3.Connection, turn_id: str, call_id: str, offset: int, limit: int) -> bytes:
     found = connection.execute(RANGE, {"turn_id": turn_id, "call_id": call_id, "from": offset, "limit": limit})
     pieces: list[bytes] = []
-    left, expected = limit, None
+    left, expected = limit, offset
     for first, length, cut in found:
-        if expected is not None and first != expected:
-            break
+        if first > expected:
+            break  # a hole
         pieces.append(cut[:left])
         left -= len(pieces[-1])
         expected = first + length
