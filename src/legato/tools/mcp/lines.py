@@ -48,13 +48,15 @@ class Lines:
         if self._size <= self._limit:
             self._pieces.append(piece)
             return
-        if before <= self._limit:
+        first = before <= self._limit
+        if first:
             kept = b"".join(self._pieces)
             self._pieces = []
-            self._head = (kept[:HEAD] + piece[:HEAD])[:HEAD]
-            self._tail = kept[-TAIL:]
-            yield TooLong(self._head, b"", self._size, whole=False)
+            self._head, self._tail = kept[:HEAD], kept[-TAIL:]
+        self._head = (self._head + piece[:HEAD])[:HEAD]
         self._tail = (self._tail + piece[-TAIL:])[-TAIL:]
+        if first:
+            yield TooLong(self._head, b"", self._size, whole=False)
 
     def _line(self) -> bytes | TooLong:
         line: bytes | TooLong

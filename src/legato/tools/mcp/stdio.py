@@ -36,6 +36,8 @@ _log = logging.getLogger(__name__)
 _CHUNK = 64 * 1024
 _LAST_WORDS = 2_000
 """Bytes of a process' standard error that are kept, to be told when it dies."""
+_LAST_WORDS_WAIT = 0.2
+"""Seconds."""
 _GRACE = 1.0
 """Seconds to exit in after standard input was closed, and again after SIGTERM (MCP 2025-11-25, lifecycle, shutdown)."""
 _POLL = 0.01
@@ -58,6 +60,7 @@ class Pipes:
         self._noise = 0
         self._first_noise = ""
         self._last_words = b""
+        self._all_heard = anyio.Event()
         self._closing = False
         self.ended = False
         """Nothing that is sent from now on reaches it."""
@@ -84,6 +87,7 @@ class Pipes:
             for end in (*self._ends, self._incoming, self._outgoing):
                 end.close()
             await _stopped(self._process)
+            await self._heard()
         self._tasks.cancel_scope.cancel()
         await self._tasks.__aexit__(None, None, None)
         with suppress(Exception):
@@ -103,6 +107,12 @@ class Pipes:
     async def exited(self) -> None:
         """Once it has ended, or clearly does not: ``account`` has its exit code then."""
         await _exited(self._process, _GRACE)
+        await self._heard()
+
+    async def _heard(self) -> None:
+        """Its last words come by another pipe, which a child of its may hold open."""
+        with anyio.move_on_after(_LAST_WORDS_WAIT):
+            await self._all_heard.wait()
 
     @property
     def noise(self) -> str | None:
@@ -172,6 +182,7 @@ class Pipes:
             while data := await _received(self._process.stderr):
                 self._last_words = (self._last_words + data)[-_LAST_WORDS:]
                 _log.debug("mcp server %s says: %s", self._server.name, data.decode(errors="replace").rstrip())
+        self._all_heard.set()
 
 
 async def _started(server: McpServer) -> Process:
