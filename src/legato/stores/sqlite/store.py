@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from legato.core.blocks import ToolResultBlock
+from legato.core.documents import Bounds
 from legato.core.records import (
     Accepted,
     AlreadyMade,
@@ -24,6 +25,7 @@ from legato.core.records import (
     TurnWrite,
 )
 from legato.stores.sqlite import changes, needs, outputs, queries
+from legato.stores.sqlite.documents import SqliteDocuments
 from legato.stores.sqlite.packing import pack_ended
 from legato.stores.sqlite.readers import Readers
 from legato.stores.sqlite.schema import Synchronous, open_reader, open_writer
@@ -127,6 +129,10 @@ class SqliteStore:
 
     async def tree(self, chat_id: str) -> Sequence[TurnRow]:
         return await self._readers.run(lambda connection: queries.tree(connection, chat_id))
+
+    def documents(self, bounds: Bounds) -> SqliteDocuments:
+        """The workspaces in the same file, written by the same thread; closed with the store."""
+        return SqliteDocuments(self._writer, self._readers, bounds)
 
     async def ping(self) -> None:
         """The write lock can be had and the file can be read."""
