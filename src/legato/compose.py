@@ -14,7 +14,7 @@ from pathlib import Path
 from legato.config import Config, load, locate
 from legato.config.mcp_file import MissingVariable, filled
 from legato.config.model import SCRIPT_MODEL, McpServerConfig, ProviderConfig
-from legato.core.turn import TurnLimits
+from legato.core.plan import TurnLimits
 from legato.http.app import App, HttpSettings, build_app
 from legato.ports import Provider, Store, Tool
 from legato.providers.directory import ModelDirectory

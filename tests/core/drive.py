@@ -16,8 +16,9 @@ from legato.core import inputs as i
 from legato.core.ask import Message
 from legato.core.blocks import Block, CallError, TextBlock, ToolResultBlock
 from legato.core.messages import messages, unread
+from legato.core.plan import TurnPlan
 from legato.core.records import Reading, StoredTurn, TurnRow
-from legato.core.turn import TurnMachine, TurnPlan
+from legato.core.turn import TurnMachine
 from legato.core.user_turn import say
 
 _Move: TypeAlias = tuple[str, str]

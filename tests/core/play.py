@@ -14,8 +14,9 @@ from legato.core import inputs as i
 from legato.core.blocks import Block, CallError, Json, Outcome, ToolResultBlock, ToolUseBlock
 from legato.core.events import ErrorInfo, StopReason
 from legato.core.fold import Turn
+from legato.core.plan import TurnLimits, TurnPlan
 from legato.core.schedule import ToolRule
-from legato.core.turn import TurnLimits, TurnMachine, TurnPlan
+from legato.core.turn import TurnMachine
 from legato.core.usage import Usage
 
 Said: TypeAlias = i.Input | Iterable[i.Input]
@@ -38,7 +39,9 @@ def opened(key: int, tool_name: str = "look") -> i.BlockOpened:
     return i.BlockOpened(key=key, block_type="tool_use", tool_name=tool_name)
 
 
-def call(key: int, tool_name: str = "look", raw: str = "{}") -> list[i.Input]:
+def call(key: int, tool_name: str = "look", raw: str | None = None) -> list[i.Input]:
+    """Each of a response with its own arguments, where none are given: identical reads share one execution."""
+    raw = f'{{"call":{key}}}' if raw is None else raw
     deltas = [i.Delta(key, raw)] if raw else []
     return [opened(key, tool_name), *deltas, i.BlockClosed(key=key)]
 

@@ -22,7 +22,7 @@ from legato.core import actions as a
 from legato.core import events as e
 from legato.core import inputs as i
 from legato.core.blocks import Outcome
-from legato.core.turn import TurnLimits
+from legato.core.plan import TurnLimits
 
 HARD = i.TimeUp(kind="hard")
 

@@ -15,7 +15,8 @@ from legato.core import events as e
 from legato.core import inputs as i
 from legato.core.blocks import Block, BlockType, CallError, Json, Origin, Outcome
 from legato.core.fold import fold, squash
-from legato.core.turn import TurnLimits, TurnMachine
+from legato.core.plan import TurnLimits
+from legato.core.turn import TurnMachine
 from legato.core.usage import Usage
 
 _KEYS = st.integers(0, 3)

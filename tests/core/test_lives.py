@@ -19,7 +19,7 @@ from legato.core import inputs as i
 from legato.core.blocks import CallError, ImageBlock, ToolResultBlock, ToolUseBlock
 from legato.core.fold import Turn, fold, squash
 from legato.core.lines import newer, split, squash_lines
-from legato.core.turn import TurnLimits
+from legato.core.plan import TurnLimits
 
 
 def picture(turn: Turn) -> dict[str, object]:
@@ -292,7 +292,8 @@ def test_no_more_calls_run_at_once_than_the_limit(life: Life) -> None:
 
 
 def fates(life: Life) -> list[tuple[int, int, str, str]]:
-    """Of each call its round, its place among the calls of its response, its tool, and its key or why it never ran."""
+    """Of each call its round, its place among the calls of its response, its tool, and its key, or why it never ran, or
+    that it shared the run of another."""
     run = drive(machine_for(life), life)
     fate = {action.call_id: action.idempotency_key for action in run.actions if isinstance(action, a.StartTool)}
     for block in run.machine.turn.blocks:
@@ -303,7 +304,7 @@ def fates(life: Life) -> list[tuple[int, int, str, str]]:
     for block in run.machine.turn.blocks:
         if isinstance(block, ToolUseBlock) and block.state == "complete" and block.origin == "server":
             ordinals[block.round] += 1
-            told.append((block.round, ordinals[block.round], block.tool_name, fate[block.call_id]))
+            told.append((block.round, ordinals[block.round], block.tool_name, fate.get(block.call_id, "shared")))
     return told
 
 

@@ -9,7 +9,6 @@ from tests.core.pairing import violations
 from tests.core.play import (
     CANCEL,
     Play,
-    call,
     ended,
     failed,
     opened,
@@ -18,16 +17,21 @@ from tests.core.play import (
     text,
     thinking,
 )
+from tests.core.play import call as call_with
 
 from legato.core import ask
 from legato.core import inputs as i
 from legato.core.blocks import Block, FileBlock, ImageBlock, TextBlock, ToolResultBlock
 from legato.core.messages import NO_RESULT, data_needed, first_difference, messages, unread
+from legato.core.plan import HARD_END, SOFT_END, TurnLimits
 from legato.core.records import Reading, StoredTurn, TurnRequest
-from legato.core.turn import HARD_END, SOFT_END, TurnLimits
 
 ASKED = user_turn("asked", "Find it")
 NEXT = user_turn("next", "And now?")
+
+
+def call(key: int, tool_name: str = "look", raw: str = "{}") -> list[i.Input]:
+    return call_with(key, tool_name, raw)
 
 
 def stored(play: Play) -> StoredTurn:
@@ -108,7 +112,7 @@ def test_a_call_and_its_result_are_two_messages() -> None:
 
 def test_results_stand_in_call_order_however_they_came() -> None:
     play = Play()
-    play.say(call(0), call(1, "post"), call(2), ended())
+    play.say(call(0), call(1, "post"), call(2, raw='{"n":2}'), ended())
     play.finish(2, output="c")
     play.finish(0, output="a")
     play.store(1)

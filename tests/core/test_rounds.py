@@ -9,7 +9,7 @@ from tests.core.turns import FATAL, RETRYABLE
 from legato.core import events as e
 from legato.core import inputs as i
 from legato.core.events import EPOCH_SIZE
-from legato.core.turn import HARD_END, SOFT_END, TurnLimits
+from legato.core.plan import HARD_END, SOFT_END, TurnLimits
 
 SOFT = i.TimeUp(kind="soft")
 

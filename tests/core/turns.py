@@ -6,7 +6,9 @@ really have done; inputs that nobody could do are in test_fuzz.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from hypothesis import strategies as st
 from msgspec.json import encode as json
@@ -14,8 +16,8 @@ from msgspec.json import encode as json
 from legato.core import inputs as i
 from legato.core.blocks import CallError, Citation, Json, Outcome
 from legato.core.events import ErrorInfo, StopReason
+from legato.core.plan import TurnLimits
 from legato.core.schedule import ToolRule
-from legato.core.turn import TurnLimits
 from legato.core.usage import Usage
 
 
@@ -38,8 +40,14 @@ TOOLS: dict[str, ToolRule] = {
     "post_picky": ToolRule(effect="write", check=_picky),
     "eager_put": ToolRule(effect="idempotent", eager=True),
     "eager_post_b": ToolRule(effect="write", eager=True, lane=lambda _: "b"),
-    "ask_first": ToolRule(effect="write", asks_approval=lambda _: True),
 }
+PATIENT_TOOLS: dict[str, ToolRule] = {
+    **TOOLS,
+    "ask_first": ToolRule(effect="write", asks_approval=lambda _: True),
+    "ask_look": ToolRule(effect="read", asks_approval=lambda given: given.get("n") != 0, check=_picky),
+}
+"""With those whose calls may wait for a person."""
+CLIENT_TOOL = "pick"
 UNKNOWN_TOOL = "nobody"
 
 RETRYABLE = ErrorInfo(code="overloaded", message="the provider is overloaded", retryable=True)
@@ -137,8 +145,9 @@ def _cut_up(text: str, size: int) -> list[str]:
 
 
 @st.composite
-def _call(draw: st.DrawFn, key: int) -> list[i.ProviderInput]:
-    name = draw(st.sampled_from([*TOOLS, *TOOLS, UNKNOWN_TOOL]))
+def _call(draw: st.DrawFn, key: int, *, patient: bool) -> list[i.ProviderInput]:
+    patiently = [*PATIENT_TOOLS, "ask_first", "ask_look", CLIENT_TOOL, CLIENT_TOOL] if patient else []
+    name = draw(st.sampled_from([*TOOLS, *TOOLS, *patiently, UNKNOWN_TOOL]))
     closed = i.BlockClosed(key=key, provider_data={"wire": {"id": draw(st.sampled_from(["", "toolu_1", "toolu_2"]))}})
     way = draw(st.sampled_from(["streamed", "streamed", "streamed", "at once", "nothing", "bad"]))
     if way == "at once":
@@ -195,18 +204,16 @@ def _other_block(draw: st.DrawFn, key: int) -> list[i.ProviderInput]:
 
 
 @st.composite
-def _blocks(draw: st.DrawFn) -> list[i.ProviderInput]:
+def _blocks(draw: st.DrawFn, *, patient: bool) -> list[i.ProviderInput]:
     """The blocks of one response: one after another, or interleaved."""
+    usual = ["text", "text", "thinking", "call", "call", "call", "provider", "result", "other"]
     kinds = draw(
-        st.lists(
-            st.sampled_from(["text", "text", "thinking", "call", "call", "call", "provider", "result", "other"]),
-            max_size=5,
-        )
+        st.lists(st.sampled_from([*usual, *["call"] * 20] if patient else usual), min_size=int(patient), max_size=5)
     )
-    made = {
+    made: dict[str, Callable[[int], st.SearchStrategy[list[i.ProviderInput]]]] = {
         "text": _text_block,
         "thinking": _thinking_block,
-        "call": _call,
+        "call": partial(_call, patient=patient),
         "provider": _provider_call,
         "result": _provider_result,
         "other": _other_block,
@@ -228,9 +235,9 @@ _reasons: st.SearchStrategy[StopReason] = st.sampled_from(
 
 
 @st.composite
-def responses(draw: st.DrawFn) -> tuple[i.ProviderInput, ...]:
+def responses(draw: st.DrawFn, *, patient: bool = False) -> tuple[i.ProviderInput, ...]:
     """One response, to its end or broken off anywhere."""
-    said = draw(_blocks())
+    said = draw(_blocks(patient=patient))
     if draw(st.booleans()):
         said.insert(draw(st.integers(0, len(said))), i.UsageReported(usage=draw(_usages)))
     how = draw(st.sampled_from(["ended", "ended", "ended", "ended inside", "failed", "failed at once"]))
@@ -239,7 +246,8 @@ def responses(draw: st.DrawFn) -> tuple[i.ProviderInput, ...]:
     elif how != "ended":
         said = said[: draw(st.integers(0, len(said)))]
     if how in ("ended", "ended inside"):
-        return (*said, i.ResponseEnded(stop_reason=draw(_reasons), provider_reason="because"))
+        reason: StopReason = draw(st.one_of(st.just("calls"), _reasons) if patient else _reasons)
+        return (*said, i.ResponseEnded(stop_reason=reason, provider_reason="because"))
     error = draw(st.sampled_from([RETRYABLE, RETRYABLE, FATAL]))
     return (*said, i.ResponseFailed(error=error, retry_after=draw(st.sampled_from([None, 2.5]))))
 
@@ -278,12 +286,14 @@ interruptions: st.SearchStrategy[i.Input] = st.sampled_from(
 
 
 @st.composite
-def lives(draw: st.DrawFn, *, disturbed: bool = True) -> Life:
-    tools = tuple(TOOLS) if draw(st.integers(0, 7)) else ()
+def lives(draw: st.DrawFn, *, disturbed: bool = True, patient: bool = False) -> Life:
+    """``patient``: some calls wait for people and clients."""
+    known = PATIENT_TOOLS if patient else TOOLS
+    tools = tuple(known) if draw(st.integers(0, 7)) else ()
     return Life(
         limits=draw(_limits),
         tools=tools,
-        responses=tuple(draw(st.lists(responses(), min_size=1, max_size=4))),
+        responses=tuple(draw(st.lists(responses(patient=patient), min_size=1, max_size=4))),
         choices=tuple(draw(st.lists(st.integers(0, 7), max_size=40))),
         endings=tuple(draw(_endings)),
         interruptions=tuple(draw(st.lists(st.tuples(st.integers(0, 40), interruptions), max_size=2)))

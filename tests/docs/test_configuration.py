@@ -15,7 +15,7 @@ from legato.config import Config, McpServerConfig, ProviderConfig, load
 from legato.config.load import VENDOR_URLS
 from legato.config.model import BUILTIN, SEARCH_KEYS
 from legato.core.errors import ConfigError
-from legato.core.turn import TurnLimits
+from legato.core.plan import TurnLimits
 from legato.runtime.admission import AdmissionLimits
 from legato.runtime.journal import JournalSettings
 from legato.runtime.runner import SOFT_SHARE

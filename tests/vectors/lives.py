@@ -26,7 +26,7 @@ from legato.core import inputs as i
 from legato.core.blocks import Block, Citation, FileBlock, ImageBlock, TextBlock
 from legato.core.closing import close_interrupted
 from legato.core.fold import fold, merge, standing
-from legato.core.turn import TurnLimits
+from legato.core.plan import TurnLimits
 from legato.core.user_turn import say
 
 LIVES: dict[str, Callable[[], list[e.Event]]] = {}

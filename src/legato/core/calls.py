@@ -6,32 +6,50 @@ elsewhere, later. A call is known by its ``call_id``; a decoder's ``key`` finds 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import assert_never
 
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 from legato.core import actions as a
 from legato.core import arguments
 from legato.core import events as e
+from legato.core import inputs as i
 from legato.core.blocks import CallError, Json, Outcome
-from legato.core.records import Intent
+from legato.core.call import Call
+from legato.core.needs import Needs
+from legato.core.records import Answer, Intent, Resumed
 from legato.core.response import Response, SealedCall
-from legato.core.results import close_result, open_result
-from legato.core.schedule import TURN_LANE, Call, ToolRule, startable
+from legato.core.results import Result, close_result, open_result
+from legato.core.schedule import TURN_LANE, ToolRule, may_start, startable
 from legato.core.scribe import Scribe
 from legato.core.text import clean
 
 
 class Calls:
+    """``tools`` are the server's, ``client_tools`` the names of those a client runs."""
+
     def __init__(
-        self, scribe: Scribe, *, turn_id: str, tools: Mapping[str, ToolRule], per_round: int, parallel: int
+        self,
+        scribe: Scribe,
+        *,
+        turn_id: str,
+        tools: Mapping[str, ToolRule],
+        client_tools: Collection[str],
+        per_round: int,
+        parallel: int,
     ) -> None:
         self._scribe = scribe
         self._turn_id = turn_id
         self._tools = tools
+        self._client_tools = client_tools
         self._per_round = per_round
         self._parallel = parallel
+        self._needs = Needs(scribe)
         self._calls: dict[str, Call] = {}
+        self._late: set[str] = {name for name, rule in tools.items() if rule.late}
+        self._shared: dict[tuple[int, int, str, str], Call] = {}
 
     @property
     def open(self) -> list[Call]:
@@ -39,13 +57,24 @@ class Calls:
         return [call for call in self._calls.values() if call.state != "done"]
 
     @property
+    def rest(self) -> bool:
+        """Nothing is left but people and clients: what has no result waits for them, or for a call that does."""
+        waiting = self.open
+        return any(call.state == "waiting" for call in waiting) and not any(call.busy for call in waiting)
+
+    @property
     def corrections(self) -> dict[str, str]:
         """By call id: what the model must read instead of a result that was said before its call proved wrong."""
         return {call.call_id: call.correction for call in self._calls.values() if call.correction is not None}
 
+    def get(self, call_id: str) -> Call | None:
+        return self._calls.get(call_id)
+
     def of(self, response: Response) -> list[Call]:
         place = (response.round, response.attempt)
         return [call for call in self._calls.values() if (call.round, call.attempt) == place]
+
+    # From the seal to the start
 
     def seal(self, response: Response, sealed: SealedCall, *, last_round: bool) -> None:
         """Take the call in: it will run, or is answered at once with why not. Limits are charged here, in order."""
@@ -57,127 +86,301 @@ class Calls:
             index=sealed.index,
             key=sealed.key,
             tool_name=sealed.tool_name,
+            origin=sealed.origin,
         )
         self._calls[call.call_id] = call
-        rule = self._tools.get(call.tool_name)
-        refusal = self._refusal(call, rule, sealed, last_round=last_round)
+        refusal = self._over_limits(call, last_round=last_round) or sealed.problem or self.accept(call, sealed.input)
         if refusal is not None:
-            self.answer(call, "denied" if refusal.code == "approval_unavailable" else "error", error=refusal)
-            return
-        assert rule is not None
-        assert sealed.input is not None
-        call.input, call.effect, call.eager = sealed.input, rule.effect, rule.eager
-        call.lane = rule.lane(sealed.input) or (TURN_LANE if call.has_effects else None)
+            self.answer(call, "error", error=refusal)
+        elif call.origin == "server" and self._tools[call.tool_name].asks_approval(call.input):
+            self._needs.ask(call, "approval")
+            call.state = "waiting"
+
+    def take_back(self, call: Call) -> None:
+        """Know a call that an earlier owner of the turn has sealed."""
+        self._calls[call.call_id] = call
+
+    def accept(self, call: Call, input: dict[str, Json] | None) -> CallError | None:
+        """Give the call its arguments and what its tool says of them, or say why it can never run with them."""
+        given = input or {}
+        call.input, call.sha256 = given, arguments.canonical_sha256(given)
+        if call.origin == "client":
+            return None
+        rule = self._tools.get(call.tool_name)
+        if rule is None:
+            known = ", ".join((*self._tools, *self._client_tools)) or "none"
+            return CallError("unknown_tool", f"there is no tool {call.tool_name!r}; the tools are: {known}")
+        wrong = rule.check(given)
+        if wrong is not None:
+            return CallError("invalid_arguments", wrong)
+        call.effect, call.eager, call.late = rule.effect, rule.eager, call.tool_name in self._late
+        call.lane = rule.lane(given) or (TURN_LANE if call.has_effects else None)
+        return None
 
     def start_ready(self) -> None:
         """Begin every call that may run now: a ``read`` itself, a call with effects by its intent."""
+        self._join_twins()
         for call in startable(list(self._calls.values()), parallel=self._parallel):
-            if call.has_effects:
+            if call.has_effects and not call.intended:
                 call.state = "intent"
                 self._scribe.do(a.StoreIntent(self._intent(call)))
-            else:
+            elif call.state == "sealed" and not self._join(call):
                 self._start(call)
 
     def intent_stored(self, call_id: str) -> None:
         call = self._calls.get(call_id)
         if call is not None and call.state == "intent":
+            call.intended = True
             self._start(call)
+
+    def ask_clients(self) -> None:
+        """The response has ended well: its calls of clients' tools are theirs to run."""
+        for call in self.open:
+            if call.origin == "client" and call.state == "sealed":
+                self._needs.ask(call, "client_tool")
+                call.state = "waiting"
+
+    def run_late(self, tool_name: str) -> None:
+        """From now on its calls start once their response has ended."""
+        self._late.add(tool_name)
+        for call in self.open:
+            if call.tool_name == tool_name:
+                call.late = True
+
+    # While it runs
 
     def emit(self, call_id: str, text: str) -> None:
         call = self._calls.get(call_id)
         text = clean(text)
         if call is not None and call.state == "running" and text:
-            self._scribe.say_delta(self._result_index(call), text)
+            for each in (call, *call.followers):
+                self._scribe.say_delta(self._result_index(each), text)
 
-    def finish(self, call_id: str, outcome: Outcome, output: Json, error: CallError | UnsetType) -> bool:
+    def ask(self, asked: i.ToolAsked) -> None:
+        """A running tool asks a person, and goes on running."""
+        call = self._calls.get(asked.call_id)
+        if call is not None and call.state == "running":
+            self._needs.ask(call, "input", message=asked.message, input_schema=asked.input_schema, running=True)
+
+    def ended(self, end: i.ToolEnd) -> bool:
         """False if the call is not running: it was answered already."""
-        call = self._calls.get(call_id)
-        if call is None or call.state != "running":
+        call = self._calls.get(end.call_id)
+        if call is None or call.state != "running" or call.leader is not None:
             return False
-        if call.correction is not None:
-            outcome, error = "error", CallError("arguments_changed", call.correction)
-            call.correction = None
-        self.answer(call, outcome, output=output, error=error)
+        match end:
+            case i.ToolFinished():
+                self._finish(call, end)
+            case i.ToolDeferred():
+                self._defer(call)
+            case i.ToolNeedsInput():
+                self._needs.ask(call, "input", message=end.message, input_schema=end.input_schema, state=end.state)
+                call.state = "waiting"
+            case _:
+                assert_never(end)
         return True
+
+    def answered(self, answer: Answer) -> bool:
+        """Go on with what somebody said. False if the call does not wait for it (any more)."""
+        call = self._calls.get(answer.call_id)
+        need = None if call is None else call.need
+        if call is None or need is None:
+            return False
+        self._needs.take(call, answer)
+        match need.kind:
+            case "approval" if answer.decision == "deny":
+                self.denied(call, answer)
+            case "approval":
+                self._approved(call, answer)
+            case "client_tool":
+                self.client_said(call, answer)
+            case "input" if call.state == "waiting":
+                call.resumed = Resumed(state=need.state, answer=answer)
+                call.state = "sealed"
+            case "input":
+                self._scribe.do(a.TellTool(answer))
+            case _:
+                assert_never(need.kind)
+        return True
+
+    def client_said(self, call: Call, answer: Answer) -> None:
+        output = None if isinstance(answer.output, UnsetType) else answer.output
+        self.answer(call, "ok" if isinstance(answer.error, UnsetType) else "error", output=output, error=answer.error)
+
+    def denied(self, call: Call, answer: Answer) -> None:
+        reason = "" if isinstance(answer.reason, UnsetType) else f": {answer.reason}"
+        self.answer(call, "denied", error=CallError("denied", f"a person said no{reason}"))
+
+    def reconcile(self, call: Call) -> None:
+        """An earlier owner began it, and it must not run twice: ask what became of it."""
+        call.state = "running"
+        key = self.idempotency_key(call)
+        self._scribe.do(a.Reconcile(call_id=call.call_id, tool_name=call.tool_name, idempotency_key=key))
 
     def poison(self, response: Response, key: int, message: str) -> None:
         """The execution stays in the ledger; what the model reads of it is an error (docs/tools.md)."""
         for call in self.of(response):
             if call.key != key:
                 continue
-            if call.state in ("sealed", "intent"):
-                self._scribe.note("call_changed", f"{call.tool_name}: {message}")
-                self.answer(call, "error", error=CallError("arguments_changed", f"not executed: {message}"))
-            elif call.started and call.correction is None:
+            if call.begun:
+                if call.correction is not None:
+                    continue
                 self._scribe.note("call_changed", f"{call.tool_name}: {message}")
                 call.correction = f"the arguments changed after the call had started: {message}"
+                self.run_late(call.tool_name)
+                self._scribe.do(a.StopEarlyStart(call.tool_name))
+            elif call.state != "done":
+                self._scribe.note("call_changed", f"{call.tool_name}: {message}")
+                self.answer(call, "error", error=CallError("arguments_changed", f"not executed: {message}"))
+
+    # How a response ends, and a turn
 
     def commit(self) -> None:
         """The response ended well: calls with effects may run."""
         for call in self.open:
-            call.committed = True
+            call.committed = call.over = True
+
+    def let_reads_stand(self) -> None:
+        """The response ended, whether well or not: its reads stand, also those that wait for its end."""
+        for call in self.open:
+            call.over = True
 
     def answer_held(self, why: str) -> None:
-        """Calls with effects that have not started never will."""
+        """Calls that wait for a good end of their response never start."""
         for call in self.open:
-            if call.has_effects and call.state in ("sealed", "intent"):
+            if call.held:
                 self.answer(call, "error", error=CallError("not_executed", why))
 
-    def answer_waiting(self, why: str) -> None:
+    def answer_unstarted(self, why: str) -> None:
         """The turn ends: whatever has not started never will."""
         for call in self.open:
             if call.state != "running":
                 self.answer(call, "error", error=CallError("not_executed", why))
 
+    def time_out_waiting(self) -> None:
+        for call in self.open:
+            if call.state == "waiting":
+                self.answer(call, "timeout", error=CallError("wait_timeout", "nobody answered in time"))
+
     def cancel(self, why: str) -> None:
         """Calls that wait are answered, those that run are told."""
         for call in self.open:
-            if call.state == "running":
-                self._scribe.do(a.CancelTool(call_id=call.call_id))
-            else:
+            if call.state == "done":
+                continue  # with the call whose execution it shared
+            if call.state != "running":
                 self.answer(call, "cancelled", error=CallError("cancelled", why))
+            elif call.leader is None:
+                self._scribe.do(a.CancelTool(call_id=call.call_id))
 
     def answer(
         self, call: Call, outcome: Outcome, *, output: Json = None, error: CallError | UnsetType = UNSET
     ) -> None:
-        """The call's one result."""
-        call.state = "done"
-        close_result(self._scribe, self._result_index(call), outcome, output=output, error=error)
+        """The call's one result, and that of those who share its execution."""
+        for each in (call, *call.followers):
+            if each.state != "done":
+                self._conclude(each, Result(outcome=outcome, output=output, error=error))
 
-    def _refusal(self, call: Call, rule: ToolRule | None, sealed: SealedCall, *, last_round: bool) -> CallError | None:
-        """Why the call will never run."""
+    # Inside
+
+    def _over_limits(self, call: Call, *, last_round: bool) -> CallError | None:
         if last_round:
             return CallError("limit_rounds", "not executed: no more tool calls are possible in this turn")
         if call.ordinal >= self._per_round:
             message = f"not executed: this is call {call.ordinal + 1} of the reply, limit is {self._per_round}"
             return CallError("limit_calls", message)
-        if sealed.problem is not None:
-            return sealed.problem
-        if rule is None:
-            known = ", ".join(self._tools) or "none"
-            return CallError("unknown_tool", f"there is no tool {call.tool_name!r}; the tools are: {known}")
-        wrong = rule.check(sealed.input or {})
-        if wrong is not None:
-            return CallError("invalid_arguments", wrong)
-        if rule.asks_approval(sealed.input or {}):
-            message = "denied: this tool needs a person's approval, which nobody can give here"
-            return CallError("approval_unavailable", message)
         return None
 
+    def _approved(self, call: Call, answer: Answer) -> None:
+        if not isinstance(answer.input, UnsetType) and answer.input != call.input:
+            wrong = self.accept(call, answer.input)
+            if wrong is not None:
+                self.answer(call, "error", error=wrong)
+                return
+            call.ran_input = answer.input
+        call.state = "sealed"
+
+    def _join_twins(self) -> None:
+        """Sharing an execution takes no place of its own."""
+        for call in self._calls.values():
+            if call.state == "sealed" and may_start(call):
+                self._join(call)
+
+    def _join(self, call: Call) -> bool:
+        """Share the execution of an identical ``read`` of the response, if there is one, also one that has ended: how
+        often a tool runs must not depend on how fast it is.
+
+        With a lane, an effect may lie between the two: then each runs for itself.
+        """
+        if call.effect != "read" or call.lane is not None or call.deferred or call.resumed is not None:
+            return False
+        leader = self._shared.get(_identity(call))
+        if leader is None or leader is call or leader.correction is not None:
+            return False
+        came = leader.came
+        if came is None and leader.state not in ("running", "waiting"):
+            return False
+        self._say_start(call)
+        call.state, call.leader = "running", leader
+        shown = self._shown(leader)
+        if shown:
+            self._scribe.say_delta(self._result_index(call), shown)
+        if came is None:
+            leader.followers.append(call)
+        else:
+            self._conclude(call, _result_of(came))
+        return True
+
     def _start(self, call: Call) -> None:
-        call.state, call.started = "running", True
-        self._scribe.say(
-            e.ToolStart(seq=self._scribe.next_seq(), call_id=call.call_id, tool_name=call.tool_name, index=call.index)
-        )
+        if call.effect == "read" and call.lane is None and call.ran_input is None:
+            self._shared.setdefault(_identity(call), call)
+        resumed, call.resumed = call.resumed, None
+        goes_on = call.deferred or resumed is not None
+        call.state, call.deferred = "running", False
+        if not goes_on:
+            self._say_start(call)
         self._scribe.do(
             a.StartTool(
                 call_id=call.call_id,
                 round=call.round,
                 tool_name=call.tool_name,
                 input=arguments.copied(call.input),
-                idempotency_key=self._idempotency_key(call),
+                idempotency_key=self.idempotency_key(call),
+                resumed=resumed,
             )
         )
+
+    def _say_start(self, call: Call) -> None:
+        call.started = True
+        self._scribe.say(
+            e.ToolStart(seq=self._scribe.next_seq(), call_id=call.call_id, tool_name=call.tool_name, index=call.index)
+        )
+
+    def _finish(self, call: Call, finished: i.ToolFinished) -> None:
+        call.came = finished
+        for each in (call, *call.followers):
+            result = _result_of(finished)
+            if each.correction is not None:
+                result = Result(
+                    outcome="error", output=finished.output, error=CallError("arguments_changed", each.correction)
+                )
+                each.correction = None
+            self._conclude(each, result)
+
+    def _defer(self, call: Call) -> None:
+        """It asks to run once its response has ended; after that end there is nothing to wait for."""
+        if call.committed or (call.over and not call.has_effects):
+            error = CallError("not_now", "the tool asked to be run after the response, which has ended")
+            self._finish(call, i.ToolFinished(call_id=call.call_id, outcome="error", error=error))
+            return
+        self._shared.pop(_identity(call), None)
+        for each in (call, *call.followers):
+            each.state, each.deferred, each.leader = "sealed", True, None
+        call.followers = []
+
+    def _conclude(self, call: Call, result: Result) -> None:
+        call.state, call.need = "done", None
+        if call.ran_input is not None:
+            result = replace(result, ran_input=call.ran_input)
+        close_result(self._scribe, self._result_index(call), result)
 
     def _intent(self, call: Call) -> Intent:
         return Intent(
@@ -186,11 +389,11 @@ class Calls:
             index=call.index,
             tool_name=call.tool_name,
             input=call.input,
-            input_sha256=arguments.canonical_sha256(call.input),
-            idempotency_key=self._idempotency_key(call),
+            input_sha256=call.sha256,
+            idempotency_key=self.idempotency_key(call),
         )
 
-    def _idempotency_key(self, call: Call) -> str:
+    def idempotency_key(self, call: Call) -> str:
         return arguments.idempotency_key(
             turn_id=self._turn_id,
             round=call.round,
@@ -203,6 +406,27 @@ class Calls:
         """The index of the call's result, which opens with its first text or at its end."""
         if call.result_index is None:
             call.result_index = open_result(
-                self._scribe, call_id=call.call_id, tool_name=call.tool_name, round=call.round, origin="server"
+                self._scribe, call_id=call.call_id, tool_name=call.tool_name, round=call.round, origin=call.origin
             )
         return call.result_index
+
+    def _shown(self, call: Call) -> str:
+        """What its tool has shown so far."""
+        turn, index = self._scribe.turn, call.result_index
+        if index is None:
+            return ""
+        return turn.open[index].text if index in turn.open else turn.closed[index].text
+
+
+def _identity(call: Call) -> tuple[int, int, str, str]:
+    return call.round, call.attempt, call.tool_name, call.sha256
+
+
+def _result_of(finished: i.ToolFinished) -> Result:
+    return Result(
+        outcome=finished.outcome,
+        output=finished.output,
+        error=finished.error,
+        bytes=finished.bytes,
+        href=finished.href,
+    )

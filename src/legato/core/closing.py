@@ -14,7 +14,7 @@ from legato.core import events as e
 from legato.core.blocks import CallError, Outcome, ToolResultBlock, ToolUseBlock
 from legato.core.fold import fold, standing
 from legato.core.records import TurnRow
-from legato.core.results import close_result, open_result, stop_partial
+from legato.core.results import Result, close_result, open_result, stop_partial
 from legato.core.scribe import Scribe
 from legato.core.usage import total
 
@@ -91,7 +91,7 @@ def _answer_calls(scribe: Scribe, started: set[str], *, why: str) -> None:
             index = open_result(
                 scribe, call_id=call.call_id, tool_name=call.tool_name, round=call.round, origin=call.origin
             )
-        close_result(scribe, index, outcome, error=error)
+        close_result(scribe, index, Result(outcome=outcome, error=error))
 
 
 def _stop_rounds(scribe: Scribe, why: str) -> None:

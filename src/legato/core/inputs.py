@@ -183,5 +183,16 @@ ToolEnd: TypeAlias = ToolFinished | ToolDeferred | ToolNeedsInput
 """How a ``StartTool`` comes back: exactly one of these."""
 
 Input: TypeAlias = (
-    ProviderInput | IntentStored | ToolEmitted | ToolFinished | CancelRequested | TimeUp | Interrupted | Noted
+    ProviderInput
+    | IntentStored
+    | ToolEmitted
+    | ToolEnd
+    | ToolAsked
+    | Answered
+    | WaitOver
+    | EarlyStartOff
+    | CancelRequested
+    | TimeUp
+    | Interrupted
+    | Noted
 )

@@ -128,7 +128,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
     """A call waits for somebody. ``nr`` counts the needs of one call from 1. ``input_sha256`` is over the canonical
-    JSON of the arguments: an approval is bound to them. ``state`` is the tool's own, of kind ``input``."""
+    JSON of the arguments: an approval is bound to them. ``state`` is the tool's own, of kind ``input``;
+    ``running``: the tool runs on while it waits, so only the process that it runs in can go on with the answer."""
 
     call_id: str
     nr: int
@@ -137,6 +138,7 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     message: str | None = None
     input_schema: dict[str, Json] | None = None
     state: Json = None
+    running: bool = False
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

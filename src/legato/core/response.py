@@ -5,13 +5,15 @@ One object for each request; what came for an earlier one finds nobody.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from legato.core import arguments
 from legato.core import events as e
 from legato.core import inputs as i
-from legato.core.blocks import CallError, Json, Outcome
+from legato.core.blocks import CallError, Json, Origin, Outcome
 from legato.core.results import stop_partial
 from legato.core.scribe import Scribe
 from legato.core.text import clean
@@ -25,25 +27,27 @@ class SealedCall(msgspec.Struct, frozen=True, kw_only=True):
     call_id: str
     index: int
     tool_name: str
+    origin: Origin
     input: dict[str, Json] | None
     problem: CallError | None
 
 
 class _Block:
-    __slots__ = ("argument_bytes", "call_id", "index", "is_call", "opened", "tool_name")
+    __slots__ = ("argument_bytes", "call_id", "index", "is_call", "opened", "origin", "tool_name")
 
-    def __init__(self, opened: i.BlockOpened, index: int, call_id: str, tool_name: str) -> None:
+    def __init__(self, opened: i.BlockOpened, index: int, call_id: str, tool_name: str, origin: Origin) -> None:
         self.opened = opened
         self.index = index
         self.call_id = call_id
         self.tool_name = tool_name
+        self.origin = origin
         self.is_call = opened.block_type == "tool_use"
         self.argument_bytes = 0
 
 
 class Response:
-    """``call_ids`` pairs the ids of a provider's own calls with ours; it outlives the response, since a result may come
-    in the response after a pause."""
+    """``provider_calls`` pairs the ids of a provider's own calls with ours; it outlives the response, since a result
+    may come in the response after a pause. ``client_tools`` are the names of the tools that a client runs."""
 
     def __init__(
         self,
@@ -54,6 +58,7 @@ class Response:
         attempt: int,
         argument_limit: int,
         provider_calls: dict[str, str],
+        client_tools: Collection[str],
     ) -> None:
         self.round = round
         self.attempt = attempt
@@ -62,6 +67,7 @@ class Response:
         self._turn_id = turn_id
         self._argument_limit = argument_limit
         self._provider_calls = provider_calls
+        self._client_tools = client_tools
         self._blocks: dict[int, _Block] = {}
         self.last_index = -1
         """The highest index of its blocks; -1 while none has been said."""
@@ -75,7 +81,8 @@ class Response:
         index = self.last_index = scribe.take_index()
         call_id = self._call_id(opened, index)
         tool_name = "" if isinstance(opened.tool_name, UnsetType) else clean(opened.tool_name)
-        block = _Block(opened, index, call_id, tool_name)
+        origin = "client" if opened.origin == "server" and tool_name in self._client_tools else opened.origin
+        block = _Block(opened, index, call_id, tool_name, origin)
         if opened.key in self._blocks:
             self._stop_partial(self._blocks[opened.key])
         self._blocks[opened.key] = block
@@ -88,7 +95,7 @@ class Response:
                 block_type=opened.block_type,
                 call_id=call_id if of_call else UNSET,
                 tool_name=tool_name if of_call else UNSET,
-                origin=opened.origin if of_call else UNSET,
+                origin=origin if of_call else UNSET,
             )
         )
 
@@ -167,13 +174,14 @@ class Response:
                 provider_data=closed.provider_data,
             )
         )
-        if block.opened.origin == "provider":
+        if block.origin == "provider":
             return None
         return SealedCall(
             key=closed.key,
             call_id=block.call_id,
             index=block.index,
             tool_name=block.tool_name,
+            origin=block.origin,
             input=whole,
             problem=problem,
         )

@@ -5,11 +5,24 @@ Partial blocks are stopped in the same two places, so that is here as well.
 
 from __future__ import annotations
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from legato.core import events as e
 from legato.core.blocks import CallError, Json, Origin, Outcome
 from legato.core.scribe import Scribe
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What a call came to. ``bytes`` and ``href`` are of an output that is kept beside the turn; ``ran_input`` are the
+    arguments it ran with, where they are not the model's."""
+
+    outcome: Outcome
+    output: Json = None
+    error: CallError | UnsetType = UNSET
+    bytes: int | UnsetType = UNSET
+    href: str | UnsetType = UNSET
+    ran_input: dict[str, Json] | UnsetType = UNSET
 
 
 def open_result(scribe: Scribe, *, call_id: str, tool_name: str, round: int, origin: Origin) -> int:
@@ -29,9 +42,7 @@ def open_result(scribe: Scribe, *, call_id: str, tool_name: str, round: int, ori
     return index
 
 
-def close_result(
-    scribe: Scribe, index: int, outcome: Outcome, *, output: Json = None, error: CallError | UnsetType = UNSET
-) -> None:
+def close_result(scribe: Scribe, index: int, result: Result) -> None:
     length, sha256 = scribe.measured(index)
     scribe.say(
         e.BlockStop(
@@ -40,9 +51,12 @@ def close_result(
             state="complete",
             length=length,
             sha256=sha256,
-            outcome=outcome,
-            output=output,
-            error=error,
+            outcome=result.outcome,
+            output=result.output,
+            error=result.error,
+            ran_input=result.ran_input,
+            bytes=result.bytes,
+            href=result.href,
         )
     )
 

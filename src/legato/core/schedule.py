@@ -8,13 +8,12 @@ given in order, and a call that may not run yet holds no place.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import msgspec
 
 from legato.core.blocks import Json
-
-CallState: TypeAlias = Literal["sealed", "intent", "running", "done"]
+from legato.core.call import Call
 
 TURN_LANE = "turn"
 """The lane of every call with effects that declares none."""
@@ -33,60 +32,15 @@ def _never(_: dict[str, Json]) -> bool:
 
 
 class ToolRule(msgspec.Struct, frozen=True, kw_only=True):
-    """What the machine must know of a tool. The functions are pure: of the same arguments they always say the same."""
+    """What the machine must know of a tool. The functions are pure: of the same arguments they always say the same.
+    ``late``: its calls start once their response has ended, since arguments of it have changed before."""
 
     effect: Literal["read", "idempotent", "write"] = "write"
     eager: bool = False
+    late: bool = False
     asks_approval: Callable[[dict[str, Json]], bool] = _never
     check: Callable[[dict[str, Json]], str | None] = _accept
     lane: Callable[[dict[str, Json]], str | None] = _no_lane
-
-
-class Call:
-    """One sealed call of this turn, from its seal to its result."""
-
-    __slots__ = (
-        "attempt",
-        "call_id",
-        "committed",
-        "correction",
-        "effect",
-        "eager",
-        "index",
-        "input",
-        "key",
-        "lane",
-        "ordinal",
-        "result_index",
-        "round",
-        "started",
-        "state",
-        "tool_name",
-    )
-
-    def __init__(
-        self, *, call_id: str, round: int, attempt: int, ordinal: int, index: int, key: int, tool_name: str
-    ) -> None:
-        self.call_id = call_id
-        self.round = round
-        self.attempt = attempt
-        self.ordinal = ordinal
-        self.index = index
-        self.key = key
-        self.tool_name = tool_name
-        self.input: dict[str, Json] = {}
-        self.effect: Literal["read", "idempotent", "write"] = "write"
-        self.eager = False
-        self.lane: str | None = None
-        self.committed = False
-        self.state: CallState = "sealed"
-        self.result_index: int | None = None
-        self.correction: str | None = None
-        self.started = False
-
-    @property
-    def has_effects(self) -> bool:
-        return self.effect != "read"
 
 
 def startable(calls: Sequence[Call], *, parallel: int) -> list[Call]:
@@ -94,13 +48,13 @@ def startable(calls: Sequence[Call], *, parallel: int) -> list[Call]:
 
     A call with effects counts as running from the moment its intent is asked for.
     """
-    free = parallel - sum(call.state in ("intent", "running") for call in calls)
+    free = parallel - sum(call.busy for call in calls)
     taken: set[str] = set()
     ready: list[Call] = []
     for call in calls:
         if call.state == "done":
             continue
-        if call.state == "sealed" and free > 0 and call.lane not in taken and _may(call):
+        if call.state == "sealed" and free > 0 and call.lane not in taken and may_start(call):
             ready.append(call)
             free -= 1
         if call.has_effects and call.lane is not None:
@@ -108,5 +62,12 @@ def startable(calls: Sequence[Call], *, parallel: int) -> list[Call]:
     return ready
 
 
-def _may(call: Call) -> bool:
-    return not call.has_effects or call.eager or call.committed
+def may_start(call: Call) -> bool:
+    """Whether its effect and its response let it begin, lane and places aside. A client's tool never begins here."""
+    if call.origin == "client":
+        return False
+    if call.resumed is not None:
+        return True
+    if call.has_effects:
+        return call.committed or (call.eager and not call.waits_for_end)
+    return call.over or not call.waits_for_end

@@ -28,6 +28,16 @@ class Scribe:
         self.next_index = 0
         self.actions: list[a.Action] = []
 
+    def take_over(self, turn: Turn) -> None:
+        """Go on with what an earlier owner said."""
+        self.turn = turn
+        self.next_index = max(turn.starts, default=-1) + 1
+
+    def rewind(self, to: int, blocks: tuple[e.Standing, ...]) -> None:
+        """A new owner's first word (docs/http.md)."""
+        self.say(e.Rewind(seq=self.next_seq(), to=to, blocks=blocks))
+        self.next_index = max(self.turn.starts, default=-1) + 1
+
     def is_full(self) -> bool:
         """Only the closing events are left."""
         return self.seq >= self.full_at

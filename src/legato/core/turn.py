@@ -8,12 +8,15 @@ same inputs.
 
     new ──start──▶ answering ──the response ended, or died with a sealed call──▶ settling ──all answered──▶ answering
                        │                                                          │
-                       └───── cancel, limit, refusal, failure ──▶ settling ───────┴──▶ ended
+                       └───── cancel, limit, refusal, failure ──▶ settling ───────┼──▶ ended
+                                                                                  └──▶ waiting, for people and clients
+
+A machine that waits is at rest: what comes next is for the machine of the turn's next owner, which begins with
+``resume`` (core/resuming.py) where this one began with ``start``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal, TypeAlias, assert_never
 
 import msgspec
@@ -25,43 +28,17 @@ from legato.core import events as e
 from legato.core import inputs as i
 from legato.core.calls import Calls
 from legato.core.fold import Turn
+from legato.core.plan import HARD_END, SOFT_END, TurnPlan
+from legato.core.recalled import Recalled
+from legato.core.records import RoundRecord
 from legato.core.response import Response
-from legato.core.schedule import ToolRule
+from legato.core.results import stop_partial
+from legato.core.resuming import RECOVERED, Standing, Stored
 from legato.core.scribe import Scribe
 from legato.core.text import clean
-from legato.core.usage import total
+from legato.core.usage import UNKNOWN, total
 
-SOFT_END = (
-    "Only one more round of tool calls is possible after this one. "
-    "Begin to answer with what you have, and call further tools only if the answer cannot do without."
-)
-HARD_END = "No more tool calls are possible. Answer now, with what you have."
-
-_Phase: TypeAlias = Literal["new", "answering", "settling", "ended"]
-
-
-class TurnLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds of one turn (P12). ``retries``: how often a response that died before its first block is asked again."""
-
-    rounds: int = 10
-    calls_per_round: int = 64
-    parallel_calls: int = 16
-    blocks: int = 2_000
-    argument_bytes: int = 1_048_576
-    retries: int = 2
-
-
-class TurnPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What is settled before the turn begins. ``tools`` are those this turn may call."""
-
-    turn_id: str
-    chat_id: str
-    prev_turn_id: str | None
-    created_at: str
-    model: str
-    provider: str
-    tools: Mapping[str, ToolRule] = {}
-    limits: TurnLimits = TurnLimits()
+_Phase: TypeAlias = Literal["new", "answering", "settling", "waiting", "ended"]
 
 
 class _Ending(msgspec.Struct, frozen=True):
@@ -72,6 +49,11 @@ class _Ending(msgspec.Struct, frozen=True):
     error: e.ErrorInfo | None = None
 
 
+_INTERRUPTED = e.ErrorInfo(code="interrupted", message="the server stopped during the reply", retryable=True)
+_CANCELLED = _Ending("cancelled", "cancelled")
+CANCELLED = "cancelled: the turn was cancelled"
+
+
 class TurnMachine:
     def __init__(self, plan: TurnPlan, *, epoch: int = 0) -> None:
         self.plan = plan
@@ -80,6 +62,7 @@ class TurnMachine:
             self._scribe,
             turn_id=plan.turn_id,
             tools=plan.tools,
+            client_tools=plan.client_tools,
             per_round=plan.limits.calls_per_round,
             parallel=plan.limits.parallel_calls,
         )
@@ -94,6 +77,7 @@ class TurnMachine:
         self._retry_after: float | None = None
         self._unreported = False
         self._noted: set[tuple[str, str]] = set()
+        self._lost_requests = 0
 
     @property
     def turn(self) -> Turn:
@@ -103,6 +87,11 @@ class TurnMachine:
     @property
     def ended(self) -> bool:
         return self._phase == "ended"
+
+    @property
+    def waiting(self) -> bool:
+        """At rest, until somebody answers."""
+        return self._phase == "waiting"
 
     @property
     def corrections(self) -> dict[str, str]:
@@ -120,6 +109,28 @@ class TurnMachine:
             )
         )
         self._ask()
+
+    def resume(self, stored: Stored, *, cancelled: bool = False, wait_over: bool = False) -> None:
+        """Instead of ``start``: go on as the turn's next owner, with what was answered meanwhile. ``cancelled``: a
+        cancel was asked for; ``wait_over``: nobody answered within ``wait_timeout``."""
+        standing = Standing(stored)
+        self._scribe.take_over(standing.turn)
+        self._provider_calls |= standing.provider_calls
+        self._lost_requests = standing.lost_requests
+        if not stored.events:
+            self._scribe.rewind(0, ())
+            self.start()
+        else:
+            self._stand_up(standing, cancelled=cancelled)
+        for kept in stored.needs:
+            if kept.answer is not None and not kept.taken:
+                self._calls.answered(kept.answer)
+        if wait_over:
+            self._calls.time_out_waiting()
+        if cancelled:
+            self._halt(_CANCELLED, CANCELLED)
+        else:
+            self._go_on()
 
     def receive(self, input: i.Input) -> None:
         match input:
@@ -141,10 +152,18 @@ class TurnMachine:
                 self._calls.intent_stored(input.call_id)
             case i.ToolEmitted():
                 self._tool_emitted(input)
-            case i.ToolFinished():
-                self._tool_finished(input)
+            case i.ToolFinished() | i.ToolDeferred() | i.ToolNeedsInput():
+                self._tool_ended(input)
+            case i.ToolAsked():
+                self._calls.ask(input)
+            case i.Answered():
+                self._answered(input)
+            case i.WaitOver():
+                self._wait_over()
+            case i.EarlyStartOff():
+                self._calls.run_late(input.tool_name)
             case i.CancelRequested():
-                self._halt(_Ending("cancelled", "cancelled"), "cancelled: the turn was cancelled")
+                self._halt(_CANCELLED, CANCELLED)
             case i.TimeUp():
                 self._time_up(input)
             case i.Interrupted():
@@ -158,6 +177,72 @@ class TurnMachine:
         """What is to be done, in order; it is handed over once."""
         taken, self._scribe.actions = self._scribe.actions, []
         return taken
+
+    # The next owner
+
+    def _stand_up(self, standing: Standing, *, cancelled: bool) -> None:
+        """Rewind to what stands, and settle what became of the last response and its calls."""
+        last = standing.last
+        asks_again = (
+            not cancelled and standing.in_the_air and standing.last_sealed is None and not standing.results_in_the_air
+        )
+        to = standing.turn.last_seq
+        if last is not None and asks_again:
+            to = last.started - 1
+            self._lost_requests += 1
+        recalled = Recalled(self._calls, standing, to=to)
+        self._scribe.rewind(to, standing.blocks(to=to, cut=recalled.said_anew))
+        if not standing.waited:
+            self._scribe.note(RECOVERED, "the server stopped while the turn was running; the turn goes on")
+        self._last_round = standing.last_was_told_to_end
+        self._unreported = standing.unreported
+        if last is None:
+            self._response = self._new_response(0, 0)
+            self._ask()
+            return
+        self._response = self._new_response(last.record.round, last.record.attempt)
+        if asks_again:
+            self._ask_again(recalled)
+        elif standing.in_the_air:
+            self._settle_the_air(standing, recalled, cancelled=cancelled)
+        else:
+            self._settle_the_ground(last.record, recalled)
+
+    def _ask_again(self, recalled: Recalled) -> None:
+        """The same round anew; nothing of the response before is in front of a reader any more."""
+        recalled.settle()
+        number, attempt = self._response.round, self._response.attempt + 1
+        self._response = self._new_response(number - 1, 0)
+        self._ask(attempt=attempt)
+        self._calls.start_ready()
+
+    def _settle_the_air(self, standing: Standing, recalled: Recalled, *, cancelled: bool) -> None:
+        """A response that was being read is adopted up to its last sealed call; at a cancel, whole."""
+        for index, block in sorted(self.turn.open.items()):
+            if block.start.block_type != "tool_result" or block.start.origin == "provider":
+                stop_partial(self._scribe, index)
+        kept_to = standing.last_said if cancelled else standing.last_sealed
+        self._stop_round("orphaned" if kept_to is None else "adopted", "other", "interrupted", kept_to=kept_to)
+        self._calls.let_reads_stand()
+        recalled.settle()
+        if kept_to is None and not cancelled:
+            self._try_again(_INTERRUPTED)
+        else:
+            self._calls.answer_held("not executed: the reply was interrupted")
+
+    def _settle_the_ground(self, record: RoundRecord, recalled: Recalled) -> None:
+        """A response that had ended stands as it was judged; what was to follow from that follows now."""
+        self._phase = "settling"
+        recalled.settle()
+        if record.stop_reason == "refusal":
+            self._ending = _Ending("complete", "refusal")
+        elif record.commitment == "orphaned":
+            self._try_again(_INTERRUPTED)
+        elif record.stop_reason == "pause" and not self._out_of_rounds:
+            self._calls.start_ready()
+            self._ask()
+        elif record.stop_reason not in ("end", "calls"):
+            self._calls.answer_held("not executed: the reply was cut off")
 
     # The response
 
@@ -205,10 +290,13 @@ class TurnMachine:
             case "end" | "calls":
                 self._stop_round("committed", ended.stop_reason, ended.provider_reason)
                 self._calls.commit()
+                self._calls.ask_clients()
             case "pause":
                 self._stop_round("committed", "pause", ended.provider_reason)
                 if not self._out_of_rounds:
                     # The calls of a paused response stay as they are: those that run go on, those held stay held.
+                    self._calls.let_reads_stand()
+                    self._calls.start_ready()
                     self._ask()
                     return
                 self._calls.answer_held("not executed: the reply was paused, and no round is left to go on with it")
@@ -224,8 +312,7 @@ class TurnMachine:
         if stop_reason == "other":
             self._scribe.note("provider_stop", f"the provider stopped with {provider_reason!r}; taken as cut off")
         self._stop_round("committed", stop_reason, provider_reason)
-        if not self._unreported:
-            self._ending = _Ending("complete", stop_reason)
+        self._calls.let_reads_stand()
         self._calls.answer_held("not executed: the reply was cut off")
 
     def _response_failed(self, failed: i.ResponseFailed) -> None:
@@ -233,6 +320,7 @@ class TurnMachine:
             return
         self._retry_after = failed.retry_after
         if not self._response.began:
+            self._stop_round("orphaned", "other", failed.error.code)
             self._try_again(failed.error)
             return
         self._response.close_partial()
@@ -241,16 +329,16 @@ class TurnMachine:
             self._failures += 1
             self._scribe.note("provider_failed", f"the reply was interrupted ({failed.error.message}); its calls stand")
             self._stop_round("adopted", "other", failed.error.code, kept_to=max(call.index for call in sealed))
+            self._calls.let_reads_stand()
             self._calls.answer_held("not executed: the reply was interrupted")
         else:
             self._adopt_what_was_said(failed.error.code)
             self._ending = _Ending("error", "error", failed.error)
-            self._calls.answer_waiting("not executed: the reply was interrupted")
+            self._calls.answer_unstarted("not executed: the reply was interrupted")
         self._settle()
 
     def _try_again(self, error: e.ErrorInfo) -> None:
-        """Nothing of the response was seen, so asking again repeats nothing (hazard 21)."""
-        self._stop_round("orphaned", "other", error.code)
+        """Nothing of the response was seen, so asking again repeats nothing (hazard 21). It is stopped by now."""
         if error.retryable and self._response.attempt <= self.plan.limits.retries:
             self._failures += 1
             self._scribe.note("provider_retry", f"{error.message}; asking again")
@@ -258,7 +346,7 @@ class TurnMachine:
             self._call_model()
         else:
             self._ending = _Ending("error", "error", error)
-            self._calls.answer_waiting("not executed: the turn ended in an error")
+            self._calls.answer_unstarted("not executed: the turn ended in an error")
             self._settle()
 
     def _adopt_what_was_said(self, provider_reason: str | None) -> None:
@@ -303,9 +391,21 @@ class TurnMachine:
             if self._scribe.is_full():
                 self._out_of_events()
 
-    def _tool_finished(self, finished: i.ToolFinished) -> None:
-        if not self._calls.finish(finished.call_id, finished.outcome, finished.output, finished.error):
-            return
+    def _tool_ended(self, end: i.ToolEnd) -> None:
+        if self._calls.ended(end):
+            self._go_on()
+
+    def _answered(self, answered: i.Answered) -> None:
+        if self._phase != "waiting" and self._calls.answered(answered.answer):
+            self._go_on()
+
+    def _wait_over(self) -> None:
+        if self._phase != "waiting":
+            self._calls.time_out_waiting()
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """A call has come further; others may start."""
         if self._phase == "answering":
             self._calls.start_ready()
         else:
@@ -324,17 +424,29 @@ class TurnMachine:
         if self._ending is None:
             self._calls.start_ready()
         if self._calls.open:
+            if self._ending is None and self._calls.rest:
+                self._phase = "waiting"
+                self._scribe.say(e.TurnWaiting(seq=self._scribe.next_seq()))
             return
         if self._ending is not None:
             self._end(self._ending)
         elif not self._goes_on:
-            limited = self._last_round and self._response.round > 1
-            self._end(_Ending("complete", self._limit if limited else "end"))
+            self._end(self._natural_end())
         elif self._out_of_rounds:
             self._end(_Ending("complete", self._limit))
         else:
             self._unreported = False
             self._ask()
+
+    def _natural_end(self) -> _Ending:
+        """The model is done."""
+        record = self.turn.rounds[-1]
+        if record.commitment == "adopted":
+            return _Ending("error", "error", _INTERRUPTED)
+        if record.stop_reason in ("length", "other"):
+            return _Ending("complete", record.stop_reason)
+        limited = self._last_round and self._response.round > 1
+        return _Ending("complete", self._limit if limited else "end")
 
     @property
     def _limit(self) -> Literal["limit_rounds", "limit_seconds"]:
@@ -346,12 +458,12 @@ class TurnMachine:
         """The model is not done: it waits for results, or paused."""
         return self._unreported or self.turn.rounds[-1].stop_reason == "pause"
 
-    def _ask(self) -> None:
+    def _ask(self, *, attempt: int = 1) -> None:
         """The next round. The first request waits for nothing: what it answers was stored before the turn began."""
         number = self._response.round + 1
         limit = self.plan.limits.rounds
         self._last_round = bool(self.plan.tools) and (number >= limit or self._time_is_short)
-        self._request(number, 1)
+        self._request(number, attempt)
         if self._last_round:
             self._tell("rounds_last", HARD_END)
         elif self.plan.tools and number == limit - 1 and number > 1:
@@ -384,6 +496,7 @@ class TurnMachine:
             attempt=attempt,
             argument_limit=self.plan.limits.argument_bytes,
             provider_calls=self._provider_calls,
+            client_tools=self.plan.client_tools,
         )
 
     def _call_model(self) -> None:
@@ -416,7 +529,7 @@ class TurnMachine:
 
     def _halt(self, ending: _Ending, why: str) -> None:
         """Stop here, keeping what was said. The facts are settled first; the model's task is dropped after."""
-        if self._phase in ("new", "ended"):
+        if self._phase in ("new", "waiting", "ended"):
             return
         if self._ending is None or (self._ending.status != "cancelled" and ending.status != "complete"):
             self._ending = ending  # a limit that is met while the turn ends already does not hide why it does
@@ -428,7 +541,7 @@ class TurnMachine:
         self._settle()
 
     def _noted_once(self, noted: i.Noted) -> None:
-        if self._phase in ("new", "ended") or self._scribe.is_full():
+        if self._phase in ("new", "waiting", "ended") or self._scribe.is_full():
             return
         if (noted.code, noted.message) not in self._noted:
             self._noted.add((noted.code, noted.message))
@@ -441,7 +554,7 @@ class TurnMachine:
                 seq=self._scribe.next_seq(),
                 status=ending.status,
                 stop_reason=ending.stop_reason,
-                usage=total(record.usage for record in self.turn.rounds),
+                usage=total((*(record.usage for record in self.turn.rounds), *[UNKNOWN] * self._lost_requests)),
                 error=UNSET if ending.error is None else ending.error,
             )
         )

@@ -24,10 +24,11 @@ from legato.core import lines as log_lines
 from legato.core.ask import SentToolResult
 from legato.core.closing import INTERRUPTED
 from legato.core.errors import Conflict, InvalidRequest, LegatoError, NotFound, Overloaded, StoreUnavailable
+from legato.core.plan import TurnLimits, TurnPlan
 from legato.core.posts import PatchChat, PostChat, PostTurn
 from legato.core.records import Accepted, AlreadyMade, Busy, Datum, StoredTurn, TurnRow
 from legato.core.schedule import ToolRule
-from legato.core.turn import TurnLimits, TurnMachine, TurnPlan
+from legato.core.turn import TurnMachine
 from legato.core.views import (
     Cancelled,
     ChatPage,

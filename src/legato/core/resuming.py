@@ -1,0 +1,178 @@
+"""How a new owner goes on with a turn: from what is stored of it, and nothing else (docs/architecture.md).
+
+What is not stored did not happen. The new owner begins with ``rewind`` and then finds itself where one of these stood:
+
+- A response had ended: it stands, and so does what was decided about it.
+- A response was in the air and a call of it is stored: it is adopted up to its last sealed call.
+- A response was in the air without one: the turn is rewound to before it, and the model is asked again.
+
+A ``read`` or ``idempotent`` call without a result is run again, a ``write`` that may have started is not: the outside
+is asked what became of its key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import msgspec
+
+from legato.core import events as e
+from legato.core.blocks import Block, Json, ToolResultBlock, ToolUseBlock
+from legato.core.call import Call
+from legato.core.fold import FoldedRound, Turn, fold
+from legato.core.plan import HARD_END
+from legato.core.records import KeptNeed, RoundRecord
+
+NO_KEY = -1
+"""Of a call whose response is no longer read: no decoder names it."""
+RECOVERIES = 3
+"""How often a turn is taken up after a crash; a turn that brings its server down must not do so for ever."""
+RECOVERED = "recovered"
+"""The code of the notice that says so, counted in the log."""
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """What is stored of a turn that goes on. ``intents`` are the ids of the calls that have one."""
+
+    events: Sequence[e.Event]
+    intents: Collection[str] = ()
+    needs: Sequence[KeptNeed] = ()
+
+
+class Standing:
+    """What stands of the turn when the new owner comes. The turn is the fold of all that is stored."""
+
+    def __init__(self, stored: Stored) -> None:
+        self.turn: Turn = fold(stored.events)
+        self.last: FoldedRound | None = self.turn.folded_rounds[-1] if self.turn.folded_rounds else None
+        self._stored = stored
+        self._started = {event.call_id for event in stored.events if isinstance(event, e.ToolStart)}
+        self._blocks = self.turn.blocks
+        self._results = {
+            block.call_id: block
+            for block in self._blocks
+            if isinstance(block, ToolResultBlock) and block.origin != "provider"
+        }
+        self._calls = [
+            block
+            for block in self._blocks
+            if isinstance(block, ToolUseBlock) and block.state == "complete" and block.origin != "provider"
+        ]
+
+        # The new owner's machine goes on with this very turn; these say how it was found.
+        self.waited = self.turn.status == "waiting"
+        """The turn was at rest; else its owner died."""
+        self.in_the_air = self.last is not None and self.last.record.commitment is None
+        self.unreported = self._unreported()
+        """The last reply, with the pauses in it, made calls; the model waits for their results."""
+
+    @property
+    def last_sealed(self) -> int | None:
+        """The highest index of the last response's sealed calls."""
+        return max((call.index for call in self._calls if self._round_of(call) is self.last), default=None)
+
+    @property
+    def last_said(self) -> int | None:
+        """The highest index of the last response's blocks."""
+        ours = {block.index for block in self._results.values()}
+        return max(
+            (block.index for block in self._blocks if block.index not in ours and self._round_of(block) is self.last),
+            default=None,
+        )
+
+    @property
+    def last_was_told_to_end(self) -> bool:
+        return self.last is not None and HARD_END in self.last.record.notices
+
+    def _unreported(self) -> bool:
+        reply: list[FoldedRound] = []
+        for folded in reversed(self.turn.folded_rounds):
+            if reply and folded.record.stop_reason != "pause":
+                break
+            reply.append(folded)
+        return any(self._round_of(call) in reply for call in self._calls)
+
+    @property
+    def results_in_the_air(self) -> bool:
+        """A result of an earlier response came while the last one was in the air: over a pause. It stays."""
+        began = 0 if self.last is None else self.last.started
+        return any(self.turn.starts[block.index].seq > began for block in self._results.values())
+
+    @property
+    def lost_requests(self) -> int:
+        """Requests to the model that a rewind took back: they cost something all the same."""
+        begun = sum(isinstance(event, e.RoundStart) for event in self._stored.events)
+        return begun - len(self.turn.folded_rounds)
+
+    @property
+    def provider_calls(self) -> dict[str, str]:
+        """By the id that a provider gave a call of its own: ours."""
+        return {
+            wire["id"]: block.call_id
+            for block in self._blocks
+            if isinstance(block, ToolUseBlock) and block.origin == "provider" and isinstance(block.provider_data, dict)
+            for wire in block.provider_data.values()
+            if isinstance(wire, dict) and isinstance(wire.get("id"), str)
+        }
+
+    def open_calls(self) -> list[tuple[Call, dict[str, Json] | None, KeptNeed | None]]:
+        """The calls without a result, in the model's order, each with the arguments it would run with and its newest
+        need. What its tool says of it is not known yet."""
+        return [
+            (call, block.input, self._need_of(block.call_id))
+            for block in self._calls
+            for call in [self._call_of(block)]
+            if call.state != "done"
+        ]
+
+    def blocks(self, *, to: int, cut: Collection[int]) -> tuple[e.Standing, ...]:
+        """What a rewind to ``to`` lets stand; the text of the blocks in ``cut`` is said anew."""
+        return tuple(
+            e.Standing(block.index, block.state, 0 if block.index in cut else len(block.text.encode()))
+            for block in self._blocks
+            if self.turn.starts[block.index].seq <= to
+        )
+
+    def _need_of(self, call_id: str) -> KeptNeed | None:
+        return next((kept for kept in reversed(self._stored.needs) if kept.need.call_id == call_id), None)
+
+    def _round_of(self, block: Block) -> FoldedRound:
+        """The response that the block came in, or that its call came in."""
+        seq = self.turn.starts[block.index].seq
+        return [folded for folded in self.turn.folded_rounds if folded.started < seq][-1]
+
+    def _judged(self, folded: FoldedRound) -> RoundRecord:
+        """What was decided of the response; of one that paused, by the end of the reply it is a part of."""
+        rounds = self.turn.folded_rounds
+        later = [each.record for each in rounds[rounds.index(folded) :] if each.record.commitment != "orphaned"]
+        return next((record for record in later if record.stop_reason != "pause"), folded.record)
+
+    def _call_of(self, block: ToolUseBlock) -> Call:
+        of = self._round_of(block)
+        record = of.record
+        judged = self._judged(of)
+        call = Call(
+            call_id=block.call_id,
+            round=record.round,
+            attempt=record.attempt,
+            ordinal=sum(self._round_of(other) is of for other in self._calls if other.index < block.index),
+            index=block.index,
+            key=NO_KEY,
+            tool_name=block.tool_name,
+            origin=block.origin,
+        )
+        call.committed = judged.commitment == "committed" and judged.stop_reason in ("end", "calls")
+        call.over = record.commitment in ("committed", "adopted")
+        call.intended = block.call_id in self._stored.intents
+        call.started = call.intended or block.call_id in self._started
+        call.asked = sum(kept.need.call_id == block.call_id for kept in self._stored.needs)
+        result = self._results.get(block.call_id)
+        if result is not None:
+            call.result_index = result.index
+            call.state = "sealed" if result.state == "open" else "done"
+        return call
+
+
+def recoveries(events: Sequence[e.Event]) -> int:
+    """How often the turn was taken up after a crash."""
+    return sum(isinstance(event, e.Notice) and event.code == RECOVERED for event in events)

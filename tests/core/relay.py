@@ -1,0 +1,231 @@
+"""A turn and its owners, one after the other: each is taken away at some moment, or lets go because all wait.
+
+What a store would have of the turn is kept here; of what an owner said last, as much is lost as may be (nothing that
+it had waited for).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from msgspec import UNSET
+from msgspec.structs import replace
+from tests.core.turns import CLIENT_TOOL, PATIENT_TOOLS, Ending, Life
+
+from legato.core import actions as a
+from legato.core import events as e
+from legato.core import inputs as i
+from legato.core.blocks import CallError
+from legato.core.plan import TurnPlan
+from legato.core.records import Answer, KeptNeed
+from legato.core.resuming import Stored
+from legato.core.turn import TurnMachine
+
+PATIENCE = 5_000  # steps; no life here takes a tenth of it
+
+
+@dataclass
+class Relay:
+    """``crashes`` are (step, lost): before that step the owner dies, and ``lost`` of its last events are not stored,
+    where they may be. ``seen`` is what a reader saw who never missed anything."""
+
+    life: Life
+    crashes: list[tuple[int, int]]
+    cancel_at: int | None = None
+    epoch: int = -1
+    machine: TurnMachine = field(init=False)
+    stored: list[e.Event] = field(default_factory=list)
+    said: list[e.Event] = field(default_factory=list)
+    seen: list[e.Event] = field(default_factory=list)
+    intents: set[str] = field(default_factory=set)
+    needs: dict[tuple[str, int], KeptNeed] = field(default_factory=dict)
+    starts: list[a.StartTool] = field(default_factory=list)
+    reconciled: list[str] = field(default_factory=list)
+    wished: Counter[str] = field(default_factory=Counter)
+    requests: int = 0
+    ran: int = 0
+
+    def __post_init__(self) -> None:
+        self.responses = list(self.life.responses)
+        self.endings = list(self.life.endings)
+        self.choices = list(self.life.choices)
+        self.cancelled = False
+        self._take_up()
+
+    def run(self) -> None:
+        """Until the turn has ended. Fails if a machine waits for something that nobody will do."""
+        for step in range(PATIENCE):
+            if self.machine.ended:
+                self._store(len(self.said))
+                return
+            if self.cancel_at is not None and step >= self.cancel_at and not self.cancelled:
+                self.cancelled = True
+                if not self.machine.waiting:
+                    self.feed(i.CancelRequested())
+                    continue
+            if self.machine.waiting:
+                self._store(len(self.said))
+                self._answer_all()
+                self._take_up()
+            elif self.crashes and self.crashes[0][0] <= step:
+                _, lost = self.crashes.pop(0)
+                self._store(max(self.must, len(self.said) - lost))
+                self._take_up()
+            else:
+                self._move()
+        raise AssertionError(f"the turn did not end within {PATIENCE} steps")
+
+    # What an owner does
+
+    def _take_up(self) -> None:
+        life = self.life
+        self.epoch += 1
+        plan = TurnPlan(
+            turn_id="turn",
+            chat_id="chat",
+            prev_turn_id="asked",
+            created_at="2026-11-24T00:00:00.000Z",
+            model="m",
+            provider="p",
+            tools={name: PATIENT_TOOLS[name] for name in life.tools},
+            client_tools=(CLIENT_TOOL,) if life.tools else (),
+            limits=life.limits,
+        )
+        self.machine = TurnMachine(plan, epoch=self.epoch)
+        self.stream: list[i.ProviderInput] = []
+        self.waiting_intents: list[str] = []
+        self.running: list[str] = []
+        self.asking: list[str] = []
+        self.must = 0
+        self.said = []
+        if self.epoch == 0:
+            self.machine.start()
+        else:
+            stored = Stored(events=list(self.stored), intents=set(self.intents), needs=list(self.needs.values()))
+            self.machine.resume(stored, cancelled=self.cancelled)
+        self._perform()
+
+    def feed(self, fed: i.Input) -> None:
+        self.machine.receive(fed)
+        self._perform()
+
+    def _perform(self) -> None:
+        for action in self.machine.take():
+            if isinstance(action, e.BaseEvent):
+                self.said.append(action)
+                self.seen.append(action)
+            else:
+                self._do(action)
+
+    def _do(self, action: a.Action) -> None:
+        match action:
+            case a.CallModel():
+                self.requests += 1
+                self.must = len(self.said)
+                end = i.ResponseEnded(stop_reason="end", provider_reason=None)
+                self.stream = list(self.responses.pop(0)) if self.responses else [end]
+            case a.StopModel():
+                self.stream = []
+            case a.StoreIntent(intent):
+                self.waiting_intents.append(intent.call_id)
+            case a.StartTool():
+                self.starts.append(action)
+                self.running.append(action.call_id)
+            case a.Reconcile(call_id=call_id):
+                self.reconciled.append(call_id)
+                self.running.append(call_id)
+            case a.StoreNeed(need):
+                self.needs.setdefault((need.call_id, need.nr), KeptNeed(need=need))
+                self.asking.append(need.call_id)
+            case a.TakeAnswer(call_id=call_id, nr=nr):
+                self.needs[call_id, nr] = replace(self.needs[call_id, nr], taken=True)
+            case _:
+                pass
+
+    def _move(self) -> None:
+        moves = [("model", "")] if self.stream else []
+        moves += [("intent", call_id) for call_id in self.waiting_intents]
+        moves += [("end", call_id) for call_id in self.running]
+        moves += [("emit", call_id) for call_id in self.running]
+        moves += [("answer", call_id) for call_id in self.asking]
+        assert moves, f"owner {self.epoch} waits for nobody"
+        kind, call_id = moves[(self.choices.pop(0) if self.choices else 0) % len(moves)]
+        match kind:
+            case "model":
+                self.feed(self.stream.pop(0))
+            case "intent":
+                self.waiting_intents.remove(call_id)
+                self.intents.add(call_id)
+                self.must = len(self.said)
+                self.feed(i.IntentStored(call_id=call_id))
+            case "end":
+                self.running.remove(call_id)
+                self.feed(self._end(call_id))
+            case "emit":
+                self.feed(i.ToolEmitted(call_id=call_id, text="looking "))
+            case _:
+                self.asking.remove(call_id)
+                self.must = len(self.said)  # a need is stored before it can be answered
+                answer = self._answer(call_id)
+                if answer is not None:
+                    self.feed(i.Answered(answer=answer))
+
+    def _end(self, call_id: str) -> i.ToolEnd:
+        self.ran += 1
+        if call_id in self.reconciled:
+            return i.ToolFinished(call_id=call_id, outcome="unknown", error=CallError("interrupted", "who knows"))
+        if self.ran % 5 == 0:
+            self.wished[call_id] += 1
+            return i.ToolDeferred(call_id=call_id)
+        if self.ran % 7 == 0:
+            self.wished[call_id] += 1
+            return i.ToolNeedsInput(call_id=call_id, message="Which one?", state={"ran": self.ran})
+        ending = self.endings.pop(0) if self.endings else Ending("ok", "done")
+        error = UNSET if ending.outcome == "ok" else CallError(ending.outcome, "it said why")
+        return i.ToolFinished(call_id=call_id, outcome=ending.outcome, output=ending.output, error=error)
+
+    # What people and stores do
+
+    def _answer(self, call_id: str) -> Answer | None:
+        key = max((key for key in self.needs if key[0] == call_id), default=None)
+        if key is None or self.needs[key].answer is not None:
+            return None
+        kept = self.needs[key]
+        way = (self.choices.pop(0) if self.choices else 0) % 4
+        if kept.need.kind == "client_tool":
+            answer = Answer(call_id=call_id, output={"picked": way})
+        elif way == 1:
+            answer = Answer(call_id=call_id, decision="deny", reason="not today")
+        elif way == 2:
+            answer = Answer(call_id=call_id, decision="approve", input={"n": 2})
+        else:
+            answer = Answer(call_id=call_id, decision="approve")
+        self.needs[key] = replace(kept, answer=answer)
+        return answer
+
+    def _answer_all(self) -> None:
+        for call_id in dict.fromkeys(call_id for call_id, _ in self.needs):
+            self._answer(call_id)
+
+    def _store(self, upto: int) -> None:
+        """The first ``upto`` events of this owner, and what came with them."""
+        kept = self.said[:upto]
+        self.stored += kept
+        known = {(event.call_id, nr) for event, nr in _numbered(self.stored, e.CallWaiting)}
+        taken = {(event.call_id, nr) for event, nr in _numbered(self.stored, e.CallAnswered)}
+        self.needs = {key: need for key, need in self.needs.items() if key in known}
+        for key, need in self.needs.items():
+            self.needs[key] = replace(need, taken=key in taken)
+
+
+def _numbered(
+    events: list[e.Event], kind: type[e.CallWaiting | e.CallAnswered]
+) -> list[tuple[e.CallWaiting | e.CallAnswered, int]]:
+    counted: dict[str, int] = {}
+    numbered: list[tuple[e.CallWaiting | e.CallAnswered, int]] = []
+    for event in events:
+        if isinstance(event, kind):
+            counted[event.call_id] = counted.get(event.call_id, 0) + 1
+            numbered.append((event, counted[event.call_id]))
+    return numbered
