@@ -47,7 +47,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     def answered(self, answer: Answer) -> Wanted:
         """With what was said to the question of ``need``."""
         key = next(key for key in self.requests if key not in self.responses)
-        said = reply_of(answer, with_content=question_of(self.requests[key]).input_schema is not None)
+        said = reply_of(answer, question_of(self.requests[key]).input_schema)
         return msgspec.structs.replace(self, responses={**self.responses, key: said})
 
 
@@ -75,12 +75,20 @@ def question_of(request: Json) -> Question:
             raise ToolError("the server wants something that is no request of the protocol")
 
 
-def reply_of(answer: Answer, *, with_content: bool) -> dict[str, Json]:
-    """An ``ElicitResult``. A question that nobody answered in its time is one that was dismissed."""
+def reply_of(answer: Answer, schema: dict[str, Json] | None) -> dict[str, Json]:
+    """An ``ElicitResult``. A question that nobody answered in its time is one that was dismissed; what an answer leaves
+    out is what the question says it is then (SEP-1034)."""
     if answer.decision == "deny":
         return {"action": "decline"}
     if answer.decision != "approve":
         return {"action": "cancel"}
-    if not with_content:
+    if schema is None:
         return {"action": "accept"}
-    return {"action": "accept", "content": dict(answer.input) if isinstance(answer.input, dict) else {}}
+    said = answer.input if isinstance(answer.input, dict) else {}
+    return {"action": "accept", "content": {**_defaults(schema), **said}}
+
+
+def _defaults(schema: dict[str, Json]) -> dict[str, Json]:
+    properties = schema.get("properties")
+    declared = properties.items() if isinstance(properties, dict) else ()
+    return {name: one["default"] for name, one in declared if isinstance(one, dict) and "default" in one}

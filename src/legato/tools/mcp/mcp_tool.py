@@ -89,9 +89,8 @@ def _spec(server: McpServer, offered: str, listed: Listed | None) -> ToolSpec:
     if listed is None:
         return ToolSpec(offered, f"a tool of {server.name}, which has not been listed yet", {"type": "object"})
     description = clean(listed.description).strip() or f"{clean(listed.name)}, a tool of {server.name}"
-    # "$schema" names a dialect that vendors do not ask for, and some refuse.
-    schema = {key: value for key, value in listed.input_schema.items() if key != "$schema"}
-    return ToolSpec(offered, cut(description, DESCRIPTION_BYTES), {"type": "object", "properties": {}, **schema})
+    schema = {"type": "object", "properties": {}, **listed.input_schema}
+    return ToolSpec(offered, cut(description, DESCRIPTION_BYTES), schema)
 
 
 def _effect(server: McpServer, listed: Listed | None) -> Effect:

@@ -371,7 +371,7 @@ async def _asked(ctx: ToolContext, params: types.ElicitRequestParams) -> types.E
     request = {"method": "elicitation/create", "params": params.model_dump(by_alias=True, mode="json")}
     question = question_of(request)
     answer = await ctx.ask(question.message, input_schema=question.input_schema)
-    return types.ElicitResult.model_validate(reply_of(answer, with_content=question.input_schema is not None))
+    return types.ElicitResult.model_validate(reply_of(answer, question.input_schema))
 
 
 def _output(result: types.CallToolResult) -> Json:
