@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from legato.core.blocks import ToolResultBlock, ToolUseBlock
 from legato.core.errors import RowRefused, StaleEpoch
 from legato.core.records import LogSegment, Rest, TurnEnding, TurnWrite
 from legato.stores.segments import missing, order
@@ -33,6 +34,7 @@ def _upsert(table: str, columns: str, key: str, guard: str) -> str:
 # A row is replaced unless it says something newer; an intent and a reading are never replaced.
 UPSERT_BLOCK = _upsert("block", rows.BLOCK, "turn_id, idx", "excluded.seq >= block.seq")
 UPSERT_ROUND = _upsert("round", rows.ROUND, "turn_id, round, attempt", "excluded.seq >= round.seq")
+UPSERT_RESULT = _upsert("call", rows.RESULT, "turn_id, call_id", "true")
 UPSERT_SPANS = _upsert("timeline", rows.TIMELINE, "turn_id", "excluded.seq >= timeline.seq")
 ADD_INTENT = _upsert("call", rows.INTENT, "turn_id, call_id", "call.idempotency_key IS NULL")
 ADD_READING = _upsert("call", rows.READING, "turn_id, call_id", "call.formatter IS NULL")
@@ -43,7 +45,7 @@ ADD_SEGMENT = f"INSERT INTO log (turn_id, first_seq, last_seq, packed, lines) VA
 
 # What a rewind drops is older than the write that says so: what that write, or a later one, has put stays when it comes
 # again. A call goes with the block that made it.
-DROPPED_CALLS = "SELECT call_id FROM block WHERE turn_id = ? AND idx = ? AND seq < ? AND type = 'tool_use'"
+DROPPED = f"SELECT {rows.BLOCK} FROM block WHERE turn_id = ? AND idx = ? AND seq < ?"
 DROP_BLOCK = "DELETE FROM block WHERE turn_id = ? AND idx = ? AND seq < ?"
 DROP_ROUND = "DELETE FROM round WHERE turn_id = ? AND round = ? AND attempt = ? AND seq < ?"
 DROP_CALL = "DELETE FROM call WHERE turn_id = ? AND call_id = ?"
@@ -83,6 +85,7 @@ class Batch:
         self._standings = self._read_standings()
         self._segments: list[Row] = []
         self._blocks: list[Row] = []
+        self._results: list[Row] = []
         self._rounds: list[Row] = []
         self._intents: list[Row] = []
         self._readings: list[Row] = []
@@ -121,6 +124,9 @@ class Batch:
         if one.segment is not None:
             self._take_segment(turn_id, one.segment, standing)
         self._blocks += [rows.block_row(turn_id, block, seq) for block in one.blocks]
+        self._results += [
+            (turn_id, block.call_id, block.index) for block in one.blocks if isinstance(block, ToolResultBlock)
+        ]
         self._rounds += [rows.round_row(turn_id, record, seq) for record in one.rounds]
         self._intents += [rows.intent_row(turn_id, intent) for intent in one.intents]
         self._readings += [rows.reading_row(turn_id, reading) for reading in one.readings]
@@ -137,9 +143,11 @@ class Batch:
     def _drop(self, one: TurnWrite) -> None:
         turn_id, seq = one.turn_id, order(one)
         for index in one.dropped_blocks:
-            for (call_id,) in self._connection.execute(DROPPED_CALLS, (turn_id, index, seq)).fetchall():
-                self._connection.execute(DROP_CALL, (turn_id, call_id))
-                self._connection.execute(DROP_NEEDS, (turn_id, call_id))
+            found = self._connection.execute(DROPPED, (turn_id, index, seq)).fetchone()
+            block = None if found is None else rows.block_of(found)
+            if isinstance(block, ToolUseBlock):
+                self._connection.execute(DROP_CALL, (turn_id, block.call_id))
+                self._connection.execute(DROP_NEEDS, (turn_id, block.call_id))
             self._connection.execute(DROP_BLOCK, (turn_id, index, seq))
         for round_, attempt in one.dropped_rounds:
             self._connection.execute(DROP_ROUND, (turn_id, round_, attempt, seq))
@@ -179,6 +187,7 @@ class Batch:
     def _store_tables(self) -> None:
         for statement, found in (
             (UPSERT_BLOCK, self._blocks),
+            (UPSERT_RESULT, self._results),
             (UPSERT_ROUND, self._rounds),
             (ADD_INTENT, self._intents),
             (ADD_READING, self._readings),

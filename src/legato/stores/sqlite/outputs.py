@@ -18,11 +18,13 @@ WHERE turn_id = :turn_id AND call_id = :call_id AND first < :from + :limit AND f
     (SELECT max(first) FROM output WHERE turn_id = :turn_id AND call_id = :call_id AND first <= :from), 0)
 ORDER BY first
 """
+# One look for each turn of the chat, 1 µs: call ids are only as unique as those who made them.
 RESULT = f"""
 SELECT {", ".join(f"block.{name}" for name in rows.BLOCK.split(", "))}
-FROM block JOIN turn ON turn.id = block.turn_id
-WHERE block.call_id = ? AND block.type = 'tool_result' AND block.state <> 'open' AND turn.chat_id = ?
-ORDER BY turn.nr DESC, block.idx DESC LIMIT 1
+FROM turn
+CROSS JOIN call ON call.turn_id = turn.id AND call.call_id = :call_id
+CROSS JOIN block ON block.turn_id = turn.id AND block.idx = call.result_idx
+WHERE turn.chat_id = :chat_id ORDER BY turn.nr DESC
 """
 
 
@@ -57,9 +59,9 @@ def output(connection: sqlite3.Connection, turn_id: str, call_id: str, offset: i
 
 
 def result(connection: sqlite3.Connection, chat_id: str, call_id: str) -> tuple[str, ToolResultBlock] | None:
-    found = connection.execute(RESULT, (call_id, chat_id)).fetchone()
-    if found is None:
-        return None
-    block = rows.block_of(found)
-    assert isinstance(block, ToolResultBlock)
-    return found[0], block
+    for found in connection.execute(RESULT, {"chat_id": chat_id, "call_id": call_id}).fetchall():
+        block = rows.block_of(found)
+        # Another block may stand in its place since, after a rewind.
+        if isinstance(block, ToolResultBlock) and block.call_id == call_id and block.state != "open":
+            return found[0], block
+    return None

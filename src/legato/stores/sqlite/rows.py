@@ -37,12 +37,13 @@ TURN = (
     "id, chat_id, prev_turn_id, role, status, created_at, depth, model, provider, request, fingerprint, metadata,"
     " stop_reason, usage, error, ended_at, cancel_requested, owner, epoch, lease_until, wait_until, last_seq"
 )
-BLOCK = "turn_id, idx, round, type, state, text, body, call_id, seq"
+BLOCK = "turn_id, idx, round, type, state, text, body, seq"
 ROUND = (
     "turn_id, round, attempt, model, provider, commitment, kept_to, stop_reason, provider_reason, input_tokens,"
     " cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, cost_usd, usage_source, notices, seq"
 )
 INTENT = "turn_id, call_id, round, idx, tool_name, input, input_sha256, idempotency_key"
+RESULT = "turn_id, call_id, result_idx"
 READING = "turn_id, call_id, reading, formatter, version"
 NEED = "turn_id, call_id, nr, kind, body, seq"
 KEPT_NEED = "body, answer, taken"
@@ -162,12 +163,12 @@ def ending_row(ending: TurnEnding) -> Row:
 def block_row(turn_id: str, block: Block, seq: int) -> Row:
     body: dict[str, Json] = msgspec.to_builtins(block)
     index, round_, type_, state = body.pop("index"), body.pop("round"), body.pop("type"), body.pop("state")
-    return turn_id, index, round_, type_, state, body.pop("text", ""), as_json(body), body.get("call_id"), seq
+    return turn_id, index, round_, type_, state, body.pop("text", ""), as_json(body), seq
 
 
 def block_of(found: Found) -> Block:
     """The columns are put back in front of the body as text: decoding once costs 1 µs, by way of a dict 7 (2026-11)."""
-    _, index, round_, type_, state, text, body, _, _ = found
+    _, index, round_, type_, state, text, body, _ = found
     head = f'{{"type":"{type_}","index":{index},"round":{round_},"state":"{state}","text":'.encode()
     rest = b"}" if body == "{}" else b"," + body.encode()[1:]
     return _decode_block.decode(head + _encode(text) + rest)

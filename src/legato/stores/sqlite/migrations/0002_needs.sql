@@ -29,6 +29,7 @@ CREATE TABLE output (
     PRIMARY KEY (turn_id, call_id, first)
 );
 
-ALTER TABLE block ADD COLUMN call_id TEXT;              -- of a tool_use and a tool_result; it stands in the body, too
-UPDATE block SET call_id = json_extract(body, '$.call_id') WHERE type IN ('tool_use', 'tool_result');
-CREATE INDEX block_result ON block (call_id) WHERE type = 'tool_result';
+ALTER TABLE call ADD COLUMN result_idx INTEGER;         -- the block of its result; null until it is closed
+INSERT INTO call (turn_id, call_id, result_idx)
+SELECT turn_id, json_extract(body, '$.call_id'), idx FROM block WHERE type = 'tool_result' AND json_valid(body)
+ON CONFLICT (turn_id, call_id) DO UPDATE SET result_idx = excluded.result_idx;
