@@ -84,6 +84,7 @@ class SdkSession:
         self._numbers = 0
         self._pipes: Pipes | None = None
         self._news = anyio.Event()
+        self._scope = anyio.CancelScope()
         self._stopping = False
         self._stale = False
         self._lost: str | None = None
@@ -93,7 +94,8 @@ class SdkSession:
     async def run(self, *, ready: Callable[[], None], listed: Callable[[Sequence[Listed]], None]) -> None:
         # The scope stands around everything, for what is entered inside it must be left inside it. Once the server is
         # ready it has no deadline any more.
-        with anyio.CancelScope(deadline=anyio.current_time() + self._server.connect_timeout) as scope:
+        with self._scope as scope:
+            scope.deadline = anyio.current_time() + self._server.connect_timeout
             try:
                 async with AsyncExitStack() as stack:
                     client = await self._opened(stack)
@@ -107,12 +109,14 @@ class SdkSession:
                 raise ConnectionDied(self._account(error)) from error
             finally:
                 self._client = None
-        if scope.cancelled_caught:
+        if scope.cancelled_caught and not self._stopping:
             raise ConnectionDied(self._no_answer())
 
     def stop(self) -> None:
         self._stopping = True
         self._tell()
+        if self._client is None:
+            self._scope.cancel()  # nobody waits for a server to open that is not wanted any more
 
     async def _opened(self, stack: AsyncExitStack) -> Client:
         server = self._server
