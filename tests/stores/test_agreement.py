@@ -13,14 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.stores.values import Make, at, lines
 
-from legato.core.blocks import Block, TextBlock, ToolResultBlock
+from legato.core.blocks import Block, TextBlock, ToolResultBlock, ToolUseBlock
 from legato.core.errors import LegatoError
 from legato.core.events import EPOCH_SIZE
 from legato.core.records import (
     Accepted,
+    Answer,
     Chat,
+    Intent,
+    Need,
     NewTurns,
     Reading,
+    Rest,
     RoundRecord,
     Span,
     TurnEnding,
@@ -72,17 +76,34 @@ def chat(chat_id: str, owner: str, title: str, updated: str, head: str | None) -
 
 
 made_chats = st.builds(chat, chats, owners, words, times, st.none() | turns)
-blocks: st.SearchStrategy[Block] = st.builds(
-    TextBlock, index=st.integers(0, 2), round=st.just(1), state=st.sampled_from(("partial", "complete")), text=words
-) | st.builds(
-    ToolResultBlock,
-    index=st.integers(0, 2),
-    round=st.just(1),
-    state=st.just("complete"),
-    call_id=st.just("c"),
-    tool_name=words,
-    origin=st.just("server"),
-    output=st.none() | words | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.lists(words),
+outputs = st.none() | words | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.lists(words)
+CALLS = ("c0", "c1", "c2")
+
+
+def use(index: int, text: str) -> ToolUseBlock:
+    return ToolUseBlock(
+        index=index, round=1, state="complete", text=text, call_id=CALLS[index], tool_name="t", origin="server"
+    )
+
+
+def result(index: int, tool_name: str, output: object) -> ToolResultBlock:
+    """A call has one result, so the index says whose it is."""
+    return ToolResultBlock(
+        index=index,
+        round=1,
+        state="complete",
+        call_id=CALLS[index],
+        tool_name=tool_name,
+        origin="server",
+        output=output,
+    )
+
+
+indexes = st.integers(0, 2)
+blocks: st.SearchStrategy[Block] = (
+    st.builds(TextBlock, index=indexes, round=st.just(1), state=st.sampled_from(("partial", "complete")), text=words)
+    | st.builds(use, indexes, words)
+    | st.builds(result, indexes, words, outputs)
 )
 rounds = st.builds(
     RoundRecord,
@@ -92,7 +113,24 @@ rounds = st.builds(
     provider=words,
     kept_to=st.none() | st.just(3),
 )
-readings = st.builds(Reading, call_id=st.sampled_from(("c", "d")), text=words, formatter=words, version=st.just(1))
+calls = st.sampled_from(CALLS)
+readings = st.builds(Reading, call_id=calls, text=words, formatter=words, version=st.just(1))
+intents = st.builds(
+    Intent,
+    call_id=calls,
+    round=st.just(1),
+    index=indexes,
+    tool_name=words,
+    input=st.just({}),
+    input_sha256=words,
+    idempotency_key=words,
+)
+needs = st.builds(
+    Need, call_id=calls, nr=st.integers(1, 2), kind=st.just("input"), input_sha256=words, state=outputs, message=words
+)
+answers = st.builds(Answer, call_id=calls, decision=st.just("approve")) | st.builds(
+    Answer, call_id=calls, output=outputs
+)
 spans = st.builds(
     Span, kind=st.just("round"), name=words, round=st.just(1), start_ms=st.just(1.5), end_ms=st.none() | st.just(2.0)
 )
@@ -118,6 +156,12 @@ def writes(draw: st.DrawFn, turn_ids: st.SearchStrategy[str] = turns) -> TurnWri
         blocks=tuple(draw(st.lists(blocks, max_size=2))),
         rounds=tuple(draw(st.lists(rounds, max_size=2))),
         readings=tuple(draw(st.lists(readings, max_size=2))),
+        intents=tuple(draw(st.lists(intents, max_size=1))),
+        needs=tuple(draw(st.lists(needs, max_size=2))),
+        taken=tuple(draw(st.lists(st.tuples(calls, st.integers(1, 2)), max_size=1))),
+        dropped_blocks=tuple(draw(st.sampled_from(((), (), (1,), (0, 2))))),
+        dropped_rounds=tuple(draw(st.sampled_from(((), (), ((1, 1),), ((2, 1), (2, 2)))))),
+        rest=draw(st.none() | st.builds(Rest, wait_until=times)),
         spans=tuple(draw(st.lists(spans, max_size=1))),
         ending=draw(st.sampled_from((None, None, draw(endings)))),
     )
@@ -161,6 +205,12 @@ others: st.SearchStrategy[Said] = st.one_of(
     st.tuples(turns, st.integers(0, 2), owners).map(
         lambda one: (f"claim {one}", lambda store: store.claim(one[0], epoch=one[1], owner=one[2]))
     ),
+    st.tuples(turns, st.lists(answers, min_size=1, max_size=2)).map(
+        lambda one: (f"answer {one}", lambda store: store.answer(one[0], one[1]))
+    ),
+    st.tuples(turns, calls, st.integers(0, 5), st.binary(max_size=4)).map(
+        lambda one: (f"keep {one}", lambda store: store.keep_output(*one))
+    ),
     turns.map(lambda turn_id: (f"cancel {turn_id}", lambda store: store.request_cancel(turn_id))),
     made_chats.map(lambda one: (repr(one), lambda store: store.create_chat(one))),
     made_chats.map(lambda one: (f"update {one}", lambda store: store.update_chat(one))),
@@ -178,9 +228,10 @@ async def outcome(store: Store, step: Step) -> object:
 
 
 async def everything(store: Store) -> dict[str, object]:
-    found: dict[str, object] = {"unended": list(await store.unended())}
+    found: dict[str, object] = {"unended": list(await store.unended()), "woken": list(await store.to_wake(at(3)))}
     for chat_id in CHATS:
-        found[chat_id] = (await store.chat(chat_id), list(await store.tree(chat_id)))
+        results = [await store.result(chat_id, call_id) for call_id in CALLS]
+        found[chat_id] = (await store.chat(chat_id), list(await store.tree(chat_id)), results)
     for owner in ("ann", "bob"):
         found[owner] = await store.chats(owner, limit=1, before=None)
     for turn_id in TURNS:
@@ -189,6 +240,9 @@ async def everything(store: Store) -> dict[str, object]:
             await store.load(turn_id),
             await lines(store, turn_id),
             list(await store.spans(turn_id)),
+            list(await store.intents(turn_id)),
+            list(await store.needs(turn_id)),
+            [await store.output(turn_id, call_id, offset=from_, limit=3) for call_id in CALLS for from_ in range(6)],
             list(await store.branch(turn_id)),
             [] if kept is None else list(await store.siblings(kept)),
         )

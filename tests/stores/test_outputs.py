@@ -85,6 +85,7 @@ async def test_an_output_is_kept_for_a_turn_that_is_there_and_goes_with_it(store
     with pytest.raises(RowRefused) as raised:
         await store.keep_output("nobody", "c1", 0, b"abc")
     assert raised.value.turn_id == "nobody"
+    await store.keep_output("nobody", "c1", 0, b"")
     new = await make.answered(store)
     await kept(store, new.assistant.id, b"abc")
     await store.delete_chat(new.assistant.chat_id)

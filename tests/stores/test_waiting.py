@@ -153,6 +153,7 @@ async def test_answers_are_kept_all_or_none(store: Store, make: Make) -> None:
     assert list(await store.needs(turn_id)) == before
     await store.answer(turn_id, [YES, YES, Answer(call_id="c2", decision="deny")])
     await store.answer(turn_id, [])
+    await store.answer("nobody", [])
     assert [kept.answer is not None for kept in await store.needs(turn_id)] == [True, True, False]
 
 

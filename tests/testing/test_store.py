@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from legato.core.errors import RowRefused, StoreUnavailable
-from legato.core.records import Chat, TurnWrite
+from legato.core.errors import NotFound, RowRefused, StoreUnavailable
+from legato.core.records import Answer, Chat, TurnWrite
 from legato.ports import Store
 from legato.stores.memory import MemoryStore
 from legato.testing.store import FaultyStore
@@ -26,6 +26,8 @@ CHAT = Chat(
     created_at="2026-11-24T05:00:00.000Z",
     updated_at="2026-11-24T05:00:00.000Z",
 )
+
+YES = Answer(call_id="c", decision="approve")
 
 
 @pytest.fixture
@@ -69,6 +71,22 @@ async def test_a_lost_answer_was_stored(store: FaultyStore) -> None:
     with pytest.raises(StoreUnavailable, match="lost after the commit"):
         await store.create_chat(CHAT)
     assert await store.chat("c") == CHAT
+
+
+async def test_an_answer_and_an_output_are_writes_like_any_other(store: FaultyStore) -> None:
+    store.full()
+    for call in (store.answer("t", [YES]), store.keep_output("t", "c", 0, b"x")):
+        with pytest.raises(StoreUnavailable, match="full"):
+            await call
+    assert await store.needs("t") == []
+    assert await store.to_wake("2026-11-24T05:00:00.000Z") == []
+    assert await store.output("t", "c", offset=0, limit=9) == b""
+    assert await store.result("c", "c") is None
+    store.back()
+    with pytest.raises(NotFound):
+        await store.answer("t", [YES])
+    with pytest.raises(RowRefused):
+        await store.keep_output("t", "c", 0, b"x")
 
 
 async def test_a_held_call_stands_until_the_store_is_back(store: FaultyStore) -> None:

@@ -163,7 +163,7 @@ class Kept:
     def keep_output(self, call_id: str, offset: int, piece: bytes) -> None:
         """Another piece takes the place of what an earlier run of the call kept from there on."""
         pieces = self.outputs.setdefault(call_id, {})
-        if piece and pieces.get(offset) != piece:
+        if pieces.get(offset) != piece:
             self.outputs[call_id] = {first: one for first, one in pieces.items() if first < offset} | {offset: piece}
 
     def output(self, call_id: str, offset: int, limit: int) -> bytes:

@@ -145,6 +145,8 @@ class MemoryStore:
 
     async def answer(self, turn_id: str, answers: Sequence[Answer]) -> None:
         await self._wait()
+        if not answers:
+            return
         kept = self._turns.get(turn_id)
         if kept is None:
             raise NotFound(f"there is no turn {turn_id}", code="unknown_call")
@@ -166,7 +168,8 @@ class MemoryStore:
 
     async def keep_output(self, turn_id: str, call_id: str, offset: int, piece: bytes) -> None:
         await self._wait()
-        self._stored(turn_id).keep_output(call_id, offset, bytes(piece))
+        if piece:
+            self._stored(turn_id).keep_output(call_id, offset, piece)
 
     async def output(self, turn_id: str, call_id: str, *, offset: int, limit: int) -> bytes:
         await self._wait()

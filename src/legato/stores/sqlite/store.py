@@ -95,7 +95,8 @@ class SqliteStore:
         return await self._writer.run(lambda connection: changes.claim(connection, turn_id, epoch, owner))
 
     async def answer(self, turn_id: str, answers: Sequence[Answer]) -> None:
-        await self._writer.run(lambda connection: needs.answer(connection, turn_id, answers))
+        if answers:
+            await self._writer.run(lambda connection: needs.answer(connection, turn_id, answers))
 
     async def needs(self, turn_id: str) -> Sequence[KeptNeed]:
         return await self._readers.run(lambda connection: needs.needs(connection, turn_id))
