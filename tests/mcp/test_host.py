@@ -115,10 +115,9 @@ async def said_by(script: str) -> str:
     return ran.stdout.decode().strip()
 
 
-async def test_without_the_extra_the_sentence_says_what_to_install() -> None:
-    script = """
+TRYING = """
 import sys, anyio
-sys.modules["mcp"] = None
+{first}
 from legato.tools.mcp.host import McpHost
 from legato.tools.mcp.settings import McpServer
 from legato.tools.registry import ToolRegistry
@@ -129,7 +128,17 @@ async def main():
         print(host.status()[0].problem)
 anyio.run(main)
 """
-    assert await said_by(script) == 'MCP needs a package that is not installed (mcp): pip install "legato[mcp]"'
+
+
+async def test_without_the_extra_the_sentence_says_what_to_install() -> None:
+    said = await said_by(TRYING.format(first='sys.modules["mcp"] = None'))
+    assert said == 'MCP needs a package that is not installed (mcp): pip install "legato[mcp]"'
+
+
+async def test_a_package_that_is_broken_takes_nobody_along(tmp_path: Path) -> None:
+    (tmp_path / "mcp.py").write_text("raise RuntimeError('half a package')")
+    said = await said_by(TRYING.format(first=f"sys.path.insert(0, {str(tmp_path)!r})"))
+    assert said == "RuntimeError: half a package"
 
 
 async def test_the_sdk_is_imported_only_where_a_server_is_configured() -> None:

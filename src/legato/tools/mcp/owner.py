@@ -20,7 +20,7 @@ from legato.core.context import ToolContext
 from legato.core.errors import ToolError
 from legato.observability import count, gauge, warn_once
 from legato.tools.mcp.catalogue import Catalogue
-from legato.tools.mcp.failures import ConnectionDied, NotTaken, reason_of
+from legato.tools.mcp.failures import NotTaken, reason_of
 from legato.tools.mcp.mcp_tool import McpTool
 from legato.tools.mcp.settings import Listed, McpServer, McpStatus, State
 
@@ -90,7 +90,7 @@ class Owner:
         try:
             # A thread: a second of importing must not hold the loop up, nor the start.
             opened = await asyncio.to_thread(load)
-        except ConnectionDied as error:
+        except Exception as error:  # noqa: BLE001 - a package that is broken must not take the server along
             self._hopeless = True
             self._fail(reason_of(error))
             return
