@@ -14,6 +14,7 @@ import pytest
 from tests.stores.values import Make
 
 from legato.core.errors import ConfigError
+from legato.core.records import Answer, Need, Reading, Rest
 from legato.stores.sqlite import open_sqlite, schema
 
 
@@ -163,7 +164,62 @@ def test_migrations_are_numbered_without_a_hole_and_run_from_empty() -> None:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         schema.migrate(connection, Path("x"), schema.migrations())
         tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
-    assert {"chat", "turn", "log", "block", "round", "call", "datum", "timeline"} <= {name for (name,) in tables}
+    assert {"chat", "turn", "log", "block", "round", "call", "datum", "timeline", "need", "output"} <= {
+        name for (name,) in tables
+    }
+
+
+OF_THE_FIRST_SCHEMA = """
+INSERT INTO chat VALUES ('c', 'ann', 'A talk', NULL, NULL, '{}', 'a2', 'a2', '2026-11-24T05:00:00.000Z',
+    '2026-11-24T05:00:03.000Z');
+INSERT INTO turn (id, chat_id, prev_turn_id, role, status, created_at, depth, metadata, usage, ended_at, last_seq)
+VALUES
+    ('u1', 'c', NULL, 'user', 'complete', '2026-11-24T05:00:00.000Z', 1, '{}', '{}', '2026-11-24T05:00:00.000Z', 1),
+    ('a1', 'c', 'u1', 'assistant', 'complete', '2026-11-24T05:00:01.000Z', 2, '{"k":1}', '{}',
+        '2026-11-24T05:00:02.000Z', 2),
+    ('a2', 'c', 'u1', 'assistant', 'running', '2026-11-24T05:00:03.000Z', 2, '{}', '{}', NULL, 0);
+INSERT INTO log VALUES ('a1', 1, 2, 0, x'7b7d0a7b7d0a');
+INSERT INTO block VALUES
+    ('u1', 0, 0, 'text', 'complete', 'c1', '{}', 1),
+    ('a1', 0, 1, 'tool_use', 'complete', '{}',
+        '{"call_id":"c1","tool_name":"look","origin":"server","input":{}}', 2),
+    ('a1', 1, 1, 'tool_use', 'complete', '{}',
+        '{"call_id":"c2","tool_name":"look","origin":"server","input":{}}', 2),
+    ('a1', 2, 1, 'tool_result', 'complete', '',
+        '{"call_id":"c1","tool_name":"look","origin":"server","outcome":"ok","output":12345678901234567890}', 2),
+    ('a1', 3, 1, 'tool_result', 'complete', '',
+        '{"call_id":"c2","tool_name":"look","origin":"server","outcome":"ok","output":[1]}', 2);
+INSERT INTO call (turn_id, call_id, reading, formatter, version) VALUES ('a1', 'c1', 'read', 'look', 3);
+"""
+
+
+async def test_a_file_of_the_first_schema_is_brought_up_to_date_with_its_rows(tmp_path: Path, make: Make) -> None:
+    path = tmp_path / "legato.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        schema.migrate(connection, path, schema.migrations()[:1])
+        connection.executescript(OF_THE_FIRST_SCHEMA)
+    store = await open_sqlite(path)
+    assert pragma(path, "user_version") == len(schema.migrations())
+    stored = await store.load("a1")
+    assert stored is not None
+    assert stored.row.metadata == {"k": 1}
+    assert stored.row.wait_until is None
+    assert [block.index for block in stored.blocks] == [0, 1, 2, 3]
+    assert stored.readings == {"c1": Reading(call_id="c1", text="read", formatter="look", version=3)}
+    assert await store.result("c", "c1") == ("a1", stored.blocks[2])
+    assert await store.result("c", "c2") == ("a1", stored.blocks[3])
+    assert list(await store.intents("a1")) == []
+
+    need = Need(call_id="c3", nr=1, kind="approval", input_sha256="ee")
+    rest = Rest(wait_until="2026-11-25T05:00:00.000Z")
+    await store.write([make.said("a2", 1, 2, needs=(need,), rest=rest)])
+    await store.answer("a2", [Answer(call_id="c3", decision="approve")])
+    assert [row.id for row in await store.to_wake("2026-11-24T05:00:04.000Z")] == ["a2"]
+    assert await store.claim("a2", epoch=1, owner="p2")
+    await store.keep_output("a2", "c3", 0, b"abc")
+    assert await store.output("a2", "c3", offset=1, limit=5) == b"bc"
+    await store.close()
+    assert pragma(path, "integrity_check") == "ok"
 
 
 def test_only_what_is_missing_is_run() -> None:
