@@ -54,6 +54,9 @@ def serve(
     drain: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="What running turns get when it stops (30).")
     ] = None,
+    documents: Annotated[
+        bool, typer.Option("--documents", help="Offer the workspace of documents to the model as tools.")
+    ] = False,
     insecure_no_auth: Annotated[
         bool, typer.Option("--insecure-no-auth", help="Listen where others can reach it, and let everybody in.")
     ] = False,
@@ -69,6 +72,7 @@ def serve(
             "server.db": db,
             "server.model": model,
             "server.drain": drain,
+            "documents.tools": documents or None,
             "server.insecure_no_auth": insecure_no_auth or None,
         },
         file=config,

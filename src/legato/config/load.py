@@ -26,6 +26,7 @@ from legato.config.model import (
     SEARCH_KEYS,
     ChatConfig,
     Config,
+    DocumentsConfig,
     FormattersConfig,
     LimitsConfig,
     McpConfig,
@@ -62,6 +63,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "formatters": FormattersConfig,
     "chat": ChatConfig,
     "web": WebConfig,
+    "documents": DocumentsConfig,
     "mcp": McpConfig,
 }
 _PROVIDER_NAME = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
@@ -125,6 +127,7 @@ def load(
         formatters=_section(FormattersConfig, ("formatters",), values, sources),
         chat=_section(ChatConfig, ("chat",), values, sources),
         web=web,
+        documents=_section(DocumentsConfig, ("documents",), values, sources),
         mcp=_section(McpConfig, ("mcp",), values, sources),
         mcp_servers={
             name: _section(McpServerConfig, ("mcp", name), values, sources) for name in _server_names(settings)

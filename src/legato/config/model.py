@@ -178,7 +178,7 @@ class LimitsConfig(Section):
     """Calls that run at once in a turn; the others wait their turn, which is not counted as tool time."""
     argument_bytes: Count = 1_048_576
     """Arguments of one call: a file to be written fits, a model that never stops does not."""
-    tool_output_bytes: Count = 16_777_216
+    tool_output_bytes: Count = 67_108_864
     """JSON of one result that is stored; past it the call is an error that says so, never a piece of the result."""
     running_turns: Count = 1_000
     """Turns that run at once. One core carries 650 of 50 deltas a second (P14); most are slower."""
@@ -280,6 +280,23 @@ class McpServerConfig(Section):
 
 class Row(NamedTuple):
     """One line of ``legato config``: ``key = shown  # from source``."""
+class DocumentsConfig(Section):
+    """The workspace (docs/documents.md). Its HTTP is always there, its tools only if this says so."""
+
+    tools: bool = False
+    """Offer ``doc_tree``, ``doc_view``, ``doc_search``, ``doc_create``, ``doc_edit`` and ``doc_move``."""
+    document_bytes: Count = 1_048_576
+    """A document's text. 1 MiB is a novel, and what the arguments of a call may have."""
+    documents: Count = 10_000
+    """Documents of one owner."""
+    workspace_bytes: Count = 268_435_456
+    """Texts of one owner, as they stand."""
+    versions: Count = 100
+    """Texts kept of one document, the present one among them."""
+    import_bytes: Count = 33_554_432
+    """A zip file that is imported, counted while it arrives. Texts pack to a third."""
+
+
 
     key: str
     shown: str
@@ -325,6 +342,7 @@ class Config(Section):
     web: WebConfig = WebConfig()
     mcp: McpConfig = McpConfig()
     mcp_servers: dict[str, McpServerConfig] = Field(default_factory=dict)
+    documents: DocumentsConfig = DocumentsConfig()
     notices: tuple[str, ...] = ()
     """What was found and cannot be used: said at start."""
     sources: dict[str, str] = Field(default_factory=dict, repr=False)
@@ -357,7 +375,7 @@ class Config(Section):
         for section, fields in (("server", self.server), *((f"providers.{n}", p) for n, p in self.providers.items())):
             yield from self._section(section, fields)
         yield from self._section(f"providers.{SCRIPT}", self.script)
-        for name in ("tools", "limits", "storage", "formatters", "chat", "web", "mcp"):
+        for name in ("tools", "limits", "storage", "formatters", "chat", "web", "documents", "mcp"):
             yield from self._section(name, getattr(self, name))
         for name, server in self.mcp_servers.items():
             yield from self._section(f"mcp.{name}", server)

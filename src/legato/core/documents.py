@@ -144,11 +144,11 @@ class Delete(msgspec.Struct, frozen=True, kw_only=True, tag="delete"):
 
 
 class Restore(msgspec.Struct, frozen=True, kw_only=True, tag="restore"):
-    """Bring a deleted document back, or give one the text it had at ``to``; left out, the text before the present
-    one."""
+    """Bring a deleted document back, or what the last deletion in a folder took; or give a document the text it had
+    ``to_version``, left out the text before the present one."""
 
     path: str
-    to: int | None = None
+    to_version: int | None = None
     version: int | None = None
 
 
@@ -177,6 +177,25 @@ class Changed(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     documents: tuple[Document, ...]
     count: int
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """``diff`` is unified, "" where nothing differs. ``from_version`` is null where there was no text before."""
+
+    path: str
+    from_version: int | None
+    to_version: int
+    diff: str
+
+
+class Imported(msgspec.Struct, frozen=True, kw_only=True):
+    """``documents`` are the first 100 of ``count`` that were written, ``skipped`` the first 100 paths of what is no
+    text, or begins with a dot."""
+
+    version: int
+    documents: tuple[Document, ...]
+    count: int
+    skipped: tuple[str, ...]
 
 
 def document_path(text: str, *, field: str = "path") -> str:

@@ -6,7 +6,7 @@ carries out the ``Write``\\ s it gives back. Nothing here writes: a change that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final, Protocol, assert_never
 
 import msgspec
@@ -31,6 +31,7 @@ from legato.core.documents import (
     key_of,
     line_count,
     place_path,
+    word_count,
 )
 from legato.core.errors import Conflict, InvalidRequest, NotFound
 from legato.core.passages import MOST_PLACES, line_at, nearest, places
@@ -50,13 +51,16 @@ class Kept(Placed, frozen=True, kw_only=True):
 
 
 class Write(msgspec.Struct, frozen=True, kw_only=True):
-    """Make document ``nr`` (None: a new one) what ``path`` and ``text`` say. ``text`` None: it stays as it is."""
+    """Make document ``nr`` (None: a new one) what ``path`` and ``text`` say; ``text`` None leaves it as it is.
+    ``was_bytes``: what it held of the workspace before, None where it was not in it."""
 
     nr: int | None
     what: What
     path: str
     text: str | None
-    was: Document | None = None
+    bytes: int
+    words: int
+    was_bytes: int | None = None
 
 
 class Shelf(Protocol):
@@ -74,6 +78,9 @@ class Shelf(Protocol):
 
     def deleted(self, key: str) -> Kept | None:
         """The document that was deleted last at this path."""
+
+    def deleted_below(self, prefix: str) -> Sequence[Placed]:
+        """Those of them that the last deletion took, by key."""
 
     def text_at(self, nr: int, version: int) -> str | None:
         """The text a document had when a change of this number had been made; None where it is not kept."""
@@ -95,10 +102,7 @@ def decide(shelf: Shelf, change: Change, bounds: Bounds) -> list[Write]:
         case Move():
             return _move(shelf, change)
         case Delete():
-            return [
-                Write(nr=one.nr, what="deleted", path=one.path, text=None, was=one)
-                for one in _named(shelf, change.path, change.version)
-            ]
+            return [_stays(one, "deleted", one.path) for one in _named(shelf, change.path, change.version)]
         case Restore():
             return _within(shelf, _restore(shelf, change, bounds), bounds)
         case Import():
@@ -219,7 +223,7 @@ def _move(shelf: Shelf, change: Move) -> list[Write]:
     for one, target in pairs:
         place = _place(shelf, target, but=key_of(source), own=own)
         if place != one.path:
-            writes.append(Write(nr=one.nr, what="moved", path=place, text=None, was=one))
+            writes.append(_stays(one, "moved", place))
     return writes
 
 
@@ -235,14 +239,17 @@ def _folder_pairs(moved: Sequence[Placed], source: str, to: str) -> list[tuple[P
 
 
 def _restore(shelf: Shelf, change: Restore, bounds: Bounds) -> list[Write]:
-    path = document_path(change.path)
+    path = place_path(change.path)
+    if not path or path.endswith("/"):
+        return _revived_folder(shelf, path, change)
     found = shelf.find(key_of(path))
     if found is None:
         return [_revived(shelf, path, change)]
     _check_version(found, change.version)
-    text = shelf.text_before(found.nr) if change.to is None else shelf.text_at(found.nr, change.to)
+    to = change.to_version
+    text = shelf.text_before(found.nr) if to is None else shelf.text_at(found.nr, to)
     if text is None:
-        which = "text before the present one" if change.to is None else f"version {change.to}"
+        which = "text before the present one" if to is None else f"version {to}"
         raise NotFound(f"no {which} is kept of {found.path!r}")
     return _rewritten(found, _text(text, bounds), "restored")
 
@@ -252,11 +259,19 @@ def _revived(shelf: Shelf, path: str, change: Restore) -> Write:
     if gone is None:
         raise NotFound(f"there is no document {path!r}, and none that was deleted")
     _check_version(gone, change.version)
-    text = gone.text if change.to is None else shelf.text_at(gone.nr, change.to)
+    text = gone.text if change.to_version is None else shelf.text_at(gone.nr, change.to_version)
     if text is None:
-        raise NotFound(f"no version {change.to} is kept of {gone.path!r}")
-    place = _place(shelf, gone.path, but=None, own=set())
-    return Write(nr=gone.nr, what="restored", path=place, text=text)
+        raise NotFound(f"no version {change.to_version} is kept of {gone.path!r}")
+    return _says(gone.nr, "restored", _place(shelf, gone.path, but=None, own=set()), text)
+
+
+def _revived_folder(shelf: Shelf, folder: str, change: Restore) -> list[Write]:
+    if change.version is not None or change.to_version is not None:
+        raise InvalidRequest.at("/path", "a folder has no versions; leave version and to_version out")
+    gone = shelf.deleted_below(key_of(folder))
+    if not gone:
+        raise NotFound(f"nothing was deleted in {folder!r}")
+    return [_stays(one, "restored", _place(shelf, one.path, but=None, own=set()), gone=True) for one in gone]
 
 
 def _import(shelf: Shelf, change: Import, bounds: Bounds) -> list[Write]:
@@ -313,13 +328,38 @@ def _create(shelf: Shelf, path: str, text: str) -> Write:
     """Where one was deleted the new one goes on with its versions, so that they can still be looked at."""
     gone = shelf.deleted(key_of(path))
     place = _place(shelf, path, but=None, own=set())
-    return Write(nr=None if gone is None else gone.nr, what="created", path=place, text=text)
+    return _says(None if gone is None else gone.nr, "created", place, text)
 
 
 def _rewritten(found: Kept, text: str, what: What) -> list[Write]:
     if text == found.text:
         return []
-    return [Write(nr=found.nr, what=what, path=found.path, text=text, was=found)]
+    return [_says(found.nr, what, found.path, text, was_bytes=found.bytes)]
+
+
+def _says(nr: int | None, what: What, path: str, text: str, *, was_bytes: int | None = None) -> Write:
+    return Write(
+        nr=nr,
+        what=what,
+        path=path,
+        text=text,
+        bytes=len(text.encode()),
+        words=word_count(text),
+        was_bytes=was_bytes,
+    )
+
+
+def _stays(one: Placed, what: What, path: str, *, gone: bool = False) -> Write:
+    """Its text does. ``gone``: it was not in the workspace."""
+    return Write(
+        nr=one.nr,
+        what=what,
+        path=path,
+        text=None,
+        bytes=one.bytes,
+        words=one.words,
+        was_bytes=None if gone else one.bytes,
+    )
 
 
 def _named(shelf: Shelf, path: str, version: int | None) -> Sequence[Placed]:
@@ -386,25 +426,16 @@ def _check_version(found: Document, version: int | None) -> None:
 
 
 def _within(shelf: Shelf, writes: list[Write], bounds: Bounds) -> list[Write]:
-    """Raises ``InvalidRequest`` where the workspace would hold more than it may."""
+    """Raises ``InvalidRequest`` where the workspace would hold more than it may. What makes it no larger is never
+    refused, though the bound was lowered meanwhile."""
+    more = sum(one.was_bytes is None for one in writes)
+    growth = sum(one.bytes - (one.was_bytes or 0) for one in writes)
     count, size = shelf.totals()
-    count += sum(one.was is None for one in writes)
-    size += sum(_growth(writes))
-    for what, actual, limit in (("documents", count, bounds.documents), ("bytes", size, bounds.workspace_bytes)):
-        if writes and actual > limit and any(True for _ in _growing(writes, what)):
+    for what, actual, limit, grows in (
+        ("documents", count + more, bounds.documents, more > 0),
+        ("bytes", size + growth, bounds.workspace_bytes, growth > 0),
+    ):
+        if grows and actual > limit:
             said = f"the workspace would have {actual} {what}, limit is {limit}; delete what is not needed"
             raise InvalidRequest(said, code="workspace_full", limit=limit, actual=actual)
     return writes
-
-
-def _growth(writes: Sequence[Write]) -> Iterator[int]:
-    for one in writes:
-        if one.text is not None:
-            yield len(one.text.encode()) - (0 if one.was is None else one.was.bytes)
-
-
-def _growing(writes: Sequence[Write], what: str) -> Iterator[Write]:
-    """Those that add to the bound: to make a document shorter is never refused."""
-    for one in writes:
-        if one.was is None or (what == "bytes" and one.text is not None and len(one.text.encode()) > one.was.bytes):
-            yield one

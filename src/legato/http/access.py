@@ -7,8 +7,9 @@ browser: by another name for loopback (Host), by a form or script of its own (Or
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv6Address, ip_address
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -18,10 +19,11 @@ from legato.core.errors import Forbidden, UnsupportedMedia
 from legato.http.errors import refuse
 from legato.http.headers import has_body, values
 from legato.http.opening import Opening
+from legato.http.routes import Takes
 
 ALLOW_HEADERS: Final = b"authorization, content-type, last-event-id, x-api-key"
 EXPOSE_HEADERS: Final = b"location, retry-after"
-ALLOW_METHODS: Final = b"GET, HEAD, POST, PATCH, DELETE"
+ALLOW_METHODS: Final = b"GET, HEAD, POST, PUT, PATCH, DELETE"
 # Seconds a browser keeps a preflight's answer; Chromium caps it at 7200, and an origin taken back should not linger.
 PREFLIGHT_MAX_AGE: Final = b"600"
 
@@ -35,13 +37,20 @@ class Access:
     """The outermost ring: refuses who may not ask, answers preflights, and adds CORS to every answer, errors too.
 
     ``hosts`` are the names answered besides loopback. ``local_only`` is so without ``[auth]``: then Host is checked,
-    and nobody may come from elsewhere through a proxy.
+    and nobody may come from elsewhere through a proxy. ``takes`` says of a method and path that its body is no JSON.
     """
 
     def __init__(
-        self, app: ASGIApp, *, cors_origins: frozenset[str], hosts: frozenset[str], local_only: bool = True
+        self,
+        app: ASGIApp,
+        *,
+        cors_origins: frozenset[str],
+        hosts: frozenset[str],
+        local_only: bool = True,
+        takes: Mapping[tuple[str, str], Takes] = MappingProxyType({}),
     ) -> None:
         self._app = app
+        self._takes = takes
         self._cors_origins = cors_origins
         self._hosts = _LOOPBACK | {host.lower() for host in hosts}
         self._local_only = local_only
@@ -59,7 +68,7 @@ class Access:
                 self._check_host(scope)
                 _check_proxies(scope)
             self._check_origin(scope, origins)
-            _check_media_type(scope)
+            _check_media_type(scope, self._takes.get((scope["method"], scope["path"])))
         except (Forbidden, UnsupportedMedia) as error:
             await refuse(error, scope, receive, answered)
             return
@@ -136,14 +145,17 @@ def _origin(text: str) -> tuple[str, str, int] | None:
     return parts.scheme, parts.hostname, port if port is not None else _DEFAULT_PORTS[parts.scheme]
 
 
-def _check_media_type(scope: Scope) -> None:
+def _check_media_type(scope: Scope, takes: Takes | None) -> None:
     if not has_body(scope):
         return
     said = values(scope, b"content-type")
     media_type, *parameters = (part.strip().lower() for part in (said[0] if len(said) == 1 else "").split(";"))
     charset = next((one.partition("=")[2].strip('"') for one in parameters if one.startswith("charset=")), "utf-8")
-    if media_type != "application/json" or charset not in {"utf-8", "utf8"}:
-        shown = ", ".join(said) or "none"
+    shown = ", ".join(said) or "none"
+    if takes is not None:
+        if media_type not in takes.content_types:
+            raise UnsupportedMedia(f"the body must be {takes.content_types[0]}, its content type is {shown[:100]}")
+    elif media_type != "application/json" or charset not in {"utf-8", "utf8"}:
         raise UnsupportedMedia(f"the body must be application/json in UTF-8, its content type is {shown[:100]}")
     encodings = values(scope, b"content-encoding")
     if any(one.lower() != "identity" for one in encodings):

@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Router
 from starlette.types import Receive, Scope, Send
 
 from legato.core.errors import NotFound
-from legato.http import health, native, openapi
+from legato.http import documents, health, native, openapi
 from legato.http.access import Access
 from legato.http.errors import Guard
 from legato.http.limits import Limits
@@ -38,6 +38,8 @@ class HttpSettings:
     # RFC 8259 lets a parser bound it; schemas and tool inputs of real requests stay under 20.
     json_depth: int = 64
     readers: int = 5_000
+    # A zip file of documents: texts pack to a third.
+    import_bytes: int = 33_554_432
     # docs/http.md: a comment at least every 10 s.
     beat_seconds: float = 9.0
     stall_seconds: float = 120.0
@@ -48,7 +50,8 @@ class App:
 
     def __init__(self, service: TurnService, settings: HttpSettings, surfaces: Sequence[BaseRoute]) -> None:
         self.readers = Readers(settings.readers)
-        self.table = _table(service)
+        self.table = _table(service, settings)
+        takes = {(one.method, one.path): one.takes for one in self.table if one.takes is not None}
         streams = Streams(service, beat_seconds=settings.beat_seconds, stall_seconds=settings.stall_seconds)
         routes = mount(self.table, streams=streams, readers=self.readers, depth=settings.json_depth)
         router = Router([*routes, *surfaces], redirect_slashes=False, default=_not_found)
@@ -57,12 +60,14 @@ class App:
             body_bytes=settings.body_bytes,
             body_seconds=settings.body_seconds,
             body_idle_seconds=settings.body_idle_seconds,
+            takes=takes,
         )
         self._app = Access(
             Guard(bounded),
             cors_origins=frozenset(settings.cors_origins),
             hosts=frozenset(settings.hosts),
             local_only=settings.local_only,
+            takes=takes,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,8 +80,12 @@ def build_app(service: TurnService, *, settings: HttpSettings, surfaces: Sequenc
     return App(service, settings, surfaces)
 
 
-def _table(service: TurnService) -> list[Operation]:
-    table = [*native.operations(service), *health.operations(service)]
+def _table(service: TurnService, settings: HttpSettings) -> list[Operation]:
+    table = [
+        *native.operations(service),
+        *documents.operations(service, import_bytes=settings.import_bytes),
+        *health.operations(service),
+    ]
 
     async def described(_: Call[NoBody, NoQuery]) -> Answer:
         return Reply(200, document, b"application/json")

@@ -5,6 +5,8 @@ What is inside gets a body that is whole and within its bound, as one message, o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 import anyio
@@ -13,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from legato.core.errors import RequestError, TooLarge
 from legato.http.errors import refuse
 from legato.http.headers import has_body, values
+from legato.http.routes import Takes
 
 # Bytes. Ids are at most 64 of them, the longest path holds two; a query holds a cursor and a ticket.
 PATH_BYTES: Final = 2_048
@@ -20,11 +23,21 @@ QUERY_BYTES: Final = 8_192
 
 
 class Limits:
-    """``body_bytes`` bounds a body; it must come within ``body_seconds``, and never pause for ``body_idle_seconds``."""
+    """``body_bytes`` bounds a body, unless ``takes`` has another bound for its method and path; it must come within
+    ``body_seconds``, and never pause for ``body_idle_seconds``."""
 
-    def __init__(self, app: ASGIApp, *, body_bytes: int, body_seconds: float, body_idle_seconds: float) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        body_bytes: int,
+        body_seconds: float,
+        body_idle_seconds: float,
+        takes: Mapping[tuple[str, str], Takes] = MappingProxyType({}),
+    ) -> None:
         self._app = app
         self._body_bytes = body_bytes
+        self._takes = takes
         self._body_seconds = body_seconds
         self._body_idle_seconds = body_idle_seconds
 
@@ -41,8 +54,10 @@ class Limits:
     async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
         """The whole body; None if the client left before its end. Raises ``TooLarge`` without reading on."""
         declared = _declared(scope)
-        if declared is not None and declared > self._body_bytes:
-            raise self._too_large(declared)
+        takes = self._takes.get((scope["method"], scope["path"]))
+        limit = self._body_bytes if takes is None else takes.max_bytes
+        if declared is not None and declared > limit:
+            raise _too_large(declared, limit)
         pieces: list[bytes] = []
         size = 0
         deadline = anyio.current_time() + self._body_seconds
@@ -52,8 +67,8 @@ class Limits:
                 return None
             piece: bytes = message.get("body", b"")
             size += len(piece)
-            if size > self._body_bytes:
-                raise self._too_large(declared)
+            if size > limit:
+                raise _too_large(declared, limit)
             pieces.append(piece)
             if not message.get("more_body", False):
                 return b"".join(pieces)
@@ -66,14 +81,10 @@ class Limits:
             raise RequestError(f"the body paused for {self._body_idle_seconds:g} s", code="request_timeout")
         raise RequestError(f"the body took over {self._body_seconds:g} s", code="request_timeout")
 
-    def _too_large(self, declared: int | None) -> TooLarge:
-        said = "more" if declared is None else str(declared)
-        return TooLarge(
-            f"the body has {said} bytes, limit is {self._body_bytes}",
-            code="body_too_large",
-            limit=self._body_bytes,
-            actual=declared,
-        )
+
+def _too_large(declared: int | None, limit: int) -> TooLarge:
+    said = "more" if declared is None else str(declared)
+    return TooLarge(f"the body has {said} bytes, limit is {limit}", code="body_too_large", limit=limit, actual=declared)
 
 
 def _check_url(scope: Scope) -> None:

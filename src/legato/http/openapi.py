@@ -16,7 +16,7 @@ from legato.core.events import Event
 from legato.core.views import ProblemDetails
 from legato.http.errors import CODES, Code
 from legato.http.query import struct_of
-from legato.http.routes import Media, NoBody, Operation
+from legato.http.routes import Media, NoBody, Operation, RawBody
 
 PROBLEM: Final = "application/problem+json"
 REF: Final = "#/components/schemas/{name}"
@@ -66,7 +66,7 @@ def _types(table: Sequence[Operation]) -> Iterator[object]:
     for operation in table:
         shown = [one for answers in operation.answers.values() for one in answers if not isinstance(one, Media)]
         for one in (*shown, operation.body):
-            if one is not NoBody:
+            if one not in {NoBody, RawBody}:
                 seen.setdefault(id(one), one)
     yield from seen.values()
 
@@ -78,7 +78,9 @@ def _operation(one: Operation, by_type: dict[int, Json]) -> dict[str, Json]:
         "parameters": [*_path_parameters(one), *_query_parameters(one)],
         "responses": _answers(one, by_type) | _errors(one),
     }
-    if one.body is not NoBody:
+    if one.takes is not None:
+        described["requestBody"] = {"required": True, "content": {name: {} for name in one.takes.content_types}}
+    elif one.body is not NoBody:
         described["requestBody"] = {
             "required": not one.body_optional,
             "content": {"application/json": {"schema": by_type[id(one.body)]}},
@@ -129,7 +131,7 @@ def codes_of(one: Operation) -> list[Code]:
     codes = [*EVERYWHERE, *one.codes]
     if "{" in one.path:
         codes += WITH_PATH
-    if one.body is not NoBody:
+    if one.body not in {NoBody, RawBody}:
         codes += WITH_BODY
     if one.path.startswith("/v1/"):
         codes += WITH_STORE

@@ -30,6 +30,19 @@ class NoBody(msgspec.Struct, frozen=True):
     """Nothing is read of the body."""
 
 
+class RawBody(msgspec.Struct, frozen=True):
+    """The body as it came, of one of the types that the operation ``takes``."""
+
+    data: bytes = b""
+
+
+class Takes(msgspec.Struct, frozen=True):
+    """A body that is no JSON: its media types, and a bound of its own."""
+
+    content_types: tuple[str, ...]
+    max_bytes: int
+
+
 class Reply(msgspec.Struct, frozen=True):
     """A whole answer."""
 
@@ -106,6 +119,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     perform: Callable[[Asked], Awaitable[Answer]]
 
     @property
+    takes: Takes | None = None
     def name(self) -> str:
         """``get_v1_turns_turn_id``."""
         return self.method.lower() + re.sub(r"[^a-z0-9]+", "_", self.path.lower()).rstrip("_")
@@ -122,7 +136,9 @@ def operation(
     codes: tuple[str, ...] = (),
     body_optional: bool = False,
 ) -> Operation:
-    """A row of the table; ``line`` is ``GET /the/path``. ``body_optional``: no body at all is read as ``{}``."""
+    """A row of the table; ``line`` is ``GET /the/path``. ``body_optional``: no body at all is read as ``{}``. ``takes``
+    goes with ``RawBody``, on a path without parameters."""
+    takes: Takes | None = None,
     method, _, path = line.partition(" ")
 
     async def perform(asked: Asked) -> Answer:
@@ -152,12 +168,15 @@ def operation(
         perform=perform,
     )
 
+        takes=takes,
 
 def _read_body(asked: Asked, type_: type[B], *, optional: bool) -> tuple[B, str]:
     if type_ is NoBody:
         return type_(), ""
     if not asked.body and not optional:
         raise InvalidJson("the body must be a JSON object, it is empty", line=1, column=1)
+    if type_ is RawBody:
+        return type_(asked.body), ""
     value = json_body.decode(asked.body or b"{}", depth=asked.depth)
     return json_body.convert(value, type_), json_body.fingerprint(value)
 
@@ -204,11 +223,13 @@ async def _send_reply(answer: Reply, send: Send) -> None:
 
 
 def mount(table: Sequence[Operation], *, streams: Streams, readers: Readers, depth: int) -> list[Route]:
-    """The table as routes, one for each path."""
+    """The table as routes, one for each path. A parameter ``path`` is all that follows, slashes included."""
     paths: dict[str, list[Operation]] = {}
     for one in table:
         paths.setdefault(one.path, []).append(one)
     return [
-        Route(path, Resource(operations, streams=streams, readers=readers, depth=depth))
+        Route(
+            path.replace("{path}", "{path:path}"), Resource(operations, streams=streams, readers=readers, depth=depth)
+        )
         for path, operations in paths.items()
     ]

@@ -23,7 +23,6 @@ from legato.core.documents import (
     VersionPage,
     document_path,
     key_of,
-    word_count,
 )
 from legato.core.errors import NotFound
 from legato.core.queries import Query, fold, occurrences, read_query, snippet, words
@@ -96,6 +95,11 @@ class _Shelf:
     def deleted(self, key: str) -> Kept | None:
         gone = [row for row in self._rows if row.deleted and row.key == key]
         return max(gone, key=lambda row: row.document.version).kept() if gone else None
+
+    def deleted_below(self, prefix: str) -> Sequence[Placed]:
+        gone = [row for row in self._rows if row.deleted and row.key.startswith(prefix)]
+        last = max((row.document.version for row in gone), default=0)
+        return [row.kept() for row in gone if row.document.version == last]
 
     def text_at(self, nr: int, version: int) -> str | None:
         states = self.row(nr).states
@@ -255,8 +259,8 @@ class MemoryDocuments:
         row.document = Document(
             path=one.path,
             version=version,
-            bytes=len(row.text.encode()),
-            words=word_count(row.text),
+            bytes=one.bytes,
+            words=one.words,
             created_at=now if one.what == "created" else row.document.created_at,
             updated_at=now,
         )

@@ -23,7 +23,6 @@ from legato.core.documents import (
     VersionPage,
     document_path,
     key_of,
-    word_count,
 )
 from legato.core.errors import NotFound
 from legato.core.workspace import Write, changed, decide, not_there, too_much, unchanged, with_text
@@ -113,37 +112,33 @@ def _carry_out(connection: sqlite3.Connection, owner: str, writes: Sequence[Writ
 
 
 def _write(connection: sqlite3.Connection, owner: str, one: Write, version: int, now: str, bounds: Bounds) -> Document:
-    if one.text is not None:
-        measure = (len(one.text.encode()), word_count(one.text))
-    else:
-        assert one.was is not None
-        measure = (one.was.bytes, one.was.words)
-    nr = _put_row(connection, owner, one, (*measure, version, now))
+    nr = _put_row(connection, owner, one, version, now)
     packed = None if one.text is None else zlib.compress(one.text.encode())
     connection.execute(
         "INSERT INTO document_version (document, version, what, path, text, bytes, words, at)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (nr, version, one.what, one.path, packed, *measure, now),
+        (nr, version, one.what, one.path, packed, one.bytes, one.words, now),
     )
     _forget(connection, nr, bounds.versions)
     return document_of(connection.execute(f"SELECT {DOCUMENT} FROM document WHERE nr = ?", (nr,)).fetchone())
 
 
-def _put_row(connection: sqlite3.Connection, owner: str, one: Write, state: tuple[int, int, int, str]) -> int:
-    """``state``: bytes, words, version and time. The number of the row."""
+def _put_row(connection: sqlite3.Connection, owner: str, one: Write, version: int, now: str) -> int:
+    """The number of the row."""
     key = key_of(one.path)
+    state = (one.bytes, one.words, version, now)
     if one.nr is None:
         (nr,) = connection.execute(
             "INSERT INTO document (owner, path, key, text, bytes, words, version, updated_at, created_at)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING nr",
-            (owner, one.path, key, one.text, *state, state[3]),
+            (owner, one.path, key, one.text, *state, now),
         ).fetchone()
         assert isinstance(nr, int)
         return nr
     connection.execute(
         "UPDATE document SET path = ?, key = ?, text = coalesce(?, text), bytes = ?, words = ?, version = ?,"
         " updated_at = ?, deleted = ?, created_at = iif(?, ?, created_at) WHERE nr = ?",
-        (one.path, key, one.text, *state, one.what == "deleted", one.what == "created", state[3], one.nr),
+        (one.path, key, one.text, *state, one.what == "deleted", one.what == "created", now, one.nr),
     )
     return one.nr
 

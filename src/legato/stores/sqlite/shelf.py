@@ -71,6 +71,15 @@ class SqliteShelf:
             ).fetchone()
         )
 
+    def deleted_below(self, prefix: str) -> Sequence[Placed]:
+        found = self._connection.execute(
+            f"SELECT {_PLACED} FROM document WHERE owner = :owner AND deleted = 1 AND key >= :first AND key < :last"
+            " AND version = (SELECT max(version) FROM document WHERE owner = :owner AND deleted = 1"
+            "  AND key >= :first AND key < :last) ORDER BY key",
+            {"owner": self._owner, **dict(zip(("first", "last"), inside(prefix), strict=True))},
+        )
+        return [_placed(row) for row in found]
+
     def text_at(self, nr: int, version: int) -> str | None:
         """A number between two versions names none."""
         row = self._connection.execute(
