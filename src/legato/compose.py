@@ -14,19 +14,22 @@ from pathlib import Path
 from legato.config import Config, load, locate
 from legato.config.mcp_file import MissingVariable, filled
 from legato.config.model import SCRIPT_MODEL, McpServerConfig, ProviderConfig
+from legato.core.documents import Bounds
 from legato.core.plan import TurnLimits
 from legato.http.app import App, HttpSettings, build_app
-from legato.ports import Provider, Store, Tool
+from legato.ports import Provider, Tool
 from legato.providers.directory import ModelDirectory
 from legato.providers.provider import HttpProvider, ProviderSettings
 from legato.providers.script_provider import ScriptProvider
 from legato.runtime.admission import AdmissionLimits
+from legato.runtime.documents import Workspaces
 from legato.runtime.journal import JournalSettings
 from legato.runtime.service import ServiceSettings, TurnService
 from legato.runtime.toolbox import Toolbox
 from legato.serve import bind, serve, url_of
-from legato.stores.sqlite import open_sqlite
+from legato.stores.sqlite import SqliteStore, open_sqlite
 from legato.tools import demo
+from legato.tools.documents import DOCUMENT_TOOLS, document_tools
 from legato.tools.mcp.host import McpHost
 from legato.tools.mcp.settings import McpServer
 from legato.tools.registry import ToolRegistry
@@ -46,7 +49,7 @@ Toolish = Tool | Callable[..., object]
 
 
 @asynccontextmanager
-async def open_store(config: Config) -> AsyncIterator[Store]:
+async def open_store(config: Config) -> AsyncIterator[SqliteStore]:
     store = await open_sqlite(Path(config.server.db), synchronous=config.storage.synchronous)
     try:
         yield store
@@ -61,6 +64,10 @@ async def open_service(config: Config, *, tools: Iterable[Toolish] = ()) -> Asyn
     directory = model_directory(config)
     toolbox = Toolbox(registry, hard_output_bytes=config.limits.tool_output_bytes)
     async with mcp_tools(config, registry), open_store(config) as store:
+        documents = store.documents(_document_bounds(config))
+        if config.documents.tools:
+            for one in document_tools(documents):
+                registry.add(one)
         try:
             async with TurnService(
                 store=store,
@@ -69,6 +76,7 @@ async def open_service(config: Config, *, tools: Iterable[Toolish] = ()) -> Asyn
                 formatters=registry.formatters,
                 toolbox=toolbox,
                 settings=_service_settings(config),
+                documents=Workspaces(documents, _document_bounds(config)),
             ) as service:
                 yield service
         finally:
@@ -143,11 +151,13 @@ def tool_registry(config: Config, tools: Iterable[Toolish] = ()) -> ToolRegistry
     registry = ToolRegistry(tools)
     registry.load(config.tools.modules)
     registry.load(config.formatters.modules)
-    if config.default_model == SCRIPT_MODEL and not len(registry) and not config.mcp_servers:
+    asked_for = config.mcp_servers or config.documents.tools
+    if config.default_model == SCRIPT_MODEL and not len(registry) and not asked_for:
         registry.load([demo.__name__])
     for one in web_tools(_web_settings(config)):
         registry.add(one)
     to_come = [name for name in registry.formatters.names() if name.partition("__")[0] in config.mcp_servers]
+    to_come += DOCUMENT_TOOLS if config.documents.tools else ()
     registry.formatters.warn_of_strangers([*registry.names(), *to_come])
     return registry
 
@@ -266,6 +276,16 @@ def _service_settings(config: Config) -> ServiceSettings:
     )
 
 
+def _document_bounds(config: Config) -> Bounds:
+    documents = config.documents
+    return Bounds(
+        document_bytes=documents.document_bytes,
+        documents=documents.documents,
+        workspace_bytes=documents.workspace_bytes,
+        versions=documents.versions,
+    )
+
+
 def _http_settings(config: Config) -> HttpSettings:
     return HttpSettings(
         cors_origins=config.server.cors_origins,
@@ -273,4 +293,5 @@ def _http_settings(config: Config) -> HttpSettings:
         body_bytes=config.limits.body_bytes,
         json_depth=config.limits.json_depth,
         readers=config.limits.readers,
+        import_bytes=config.documents.import_bytes,
     )

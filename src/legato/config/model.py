@@ -178,7 +178,7 @@ class LimitsConfig(Section):
     """Calls that run at once in a turn; the others wait their turn, which is not counted as tool time."""
     argument_bytes: Count = 1_048_576
     """Arguments of one call: a file to be written fits, a model that never stops does not."""
-    tool_output_bytes: Count = 67_108_864
+    tool_output_bytes: Count = 16_777_216
     """JSON of one result that is stored; past it the call is an error that says so, never a piece of the result."""
     running_turns: Count = 1_000
     """Turns that run at once. One core carries 650 of 50 deltas a second (P14); most are slower."""
@@ -278,8 +278,6 @@ class McpServerConfig(Section):
         return self
 
 
-class Row(NamedTuple):
-    """One line of ``legato config``: ``key = shown  # from source``."""
 class DocumentsConfig(Section):
     """The workspace (docs/documents.md). Its HTTP is always there, its tools only if this says so."""
 
@@ -297,6 +295,8 @@ class DocumentsConfig(Section):
     """A zip file that is imported, counted while it arrives. Texts pack to a third."""
 
 
+class Row(NamedTuple):
+    """One line of ``legato config``: ``key = shown  # from source``."""
 
     key: str
     shown: str
@@ -340,9 +340,9 @@ class Config(Section):
     formatters: FormattersConfig = FormattersConfig()
     chat: ChatConfig = ChatConfig()
     web: WebConfig = WebConfig()
+    documents: DocumentsConfig = DocumentsConfig()
     mcp: McpConfig = McpConfig()
     mcp_servers: dict[str, McpServerConfig] = Field(default_factory=dict)
-    documents: DocumentsConfig = DocumentsConfig()
     notices: tuple[str, ...] = ()
     """What was found and cannot be used: said at start."""
     sources: dict[str, str] = Field(default_factory=dict, repr=False)

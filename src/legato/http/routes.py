@@ -117,9 +117,9 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     answers: Mapping[int, tuple[type[msgspec.Struct] | Media, ...]]
     codes: tuple[str, ...]
     perform: Callable[[Asked], Awaitable[Answer]]
+    takes: Takes | None = None
 
     @property
-    takes: Takes | None = None
     def name(self) -> str:
         """``get_v1_turns_turn_id``."""
         return self.method.lower() + re.sub(r"[^a-z0-9]+", "_", self.path.lower()).rstrip("_")
@@ -135,10 +135,10 @@ def operation(
     answers: Mapping[int, tuple[type[msgspec.Struct] | Media, ...]],
     codes: tuple[str, ...] = (),
     body_optional: bool = False,
+    takes: Takes | None = None,
 ) -> Operation:
     """A row of the table; ``line`` is ``GET /the/path``. ``body_optional``: no body at all is read as ``{}``. ``takes``
     goes with ``RawBody``, on a path without parameters."""
-    takes: Takes | None = None,
     method, _, path = line.partition(" ")
 
     async def perform(asked: Asked) -> Answer:
@@ -166,17 +166,17 @@ def operation(
         answers=answers,
         codes=codes,
         perform=perform,
+        takes=takes,
     )
 
-        takes=takes,
 
 def _read_body(asked: Asked, type_: type[B], *, optional: bool) -> tuple[B, str]:
     if type_ is NoBody:
         return type_(), ""
-    if not asked.body and not optional:
-        raise InvalidJson("the body must be a JSON object, it is empty", line=1, column=1)
     if type_ is RawBody:
         return type_(asked.body), ""
+    if not asked.body and not optional:
+        raise InvalidJson("the body must be a JSON object, it is empty", line=1, column=1)
     value = json_body.decode(asked.body or b"{}", depth=asked.depth)
     return json_body.convert(value, type_), json_body.fingerprint(value)
 

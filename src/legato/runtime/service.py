@@ -49,6 +49,7 @@ from legato.runtime.admission import Admission, AdmissionLimits, Admissions
 from legato.runtime.asking import as_of_round, ask, read_results, with_readings
 from legato.runtime.chats import Chats, chat_view
 from legato.runtime.clock import SystemClock
+from legato.runtime.documents import Workspaces
 from legato.runtime.following import Followers, Reader
 from legato.runtime.journal import Journal, JournalSettings
 from legato.runtime.live import Encode, LiveLog
@@ -94,10 +95,12 @@ class TurnService:
         toolbox: Toolbox,
         settings: ServiceSettings | None = None,
         clock: Clock | None = None,
+        documents: Workspaces | None = None,
     ) -> None:
         self._settings = settings or ServiceSettings()
         self._clock = clock or SystemClock()
         self._store = store
+        self._documents = documents
         self._models = models
         self._tools = tools
         self._formatters = formatters
@@ -307,6 +310,15 @@ class TurnService:
 
     async def tree(self, chat_id: str, *, principal: str = LOCAL) -> TreePage:
         return await self._chats.tree(chat_id, principal=principal)
+
+    # Documents
+
+    @property
+    def documents(self) -> Workspaces:
+        """Raises ``NotFound`` where the service was built without any."""
+        if self._documents is None:
+            raise NotFound("this service keeps no documents")
+        return self._documents
 
     # The server
 
