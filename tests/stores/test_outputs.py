@@ -70,6 +70,22 @@ async def test_a_call_that_runs_again_replaces_what_its_first_run_kept(store: St
     assert await whole(store, turn_id, "c2") == b"other"
 
 
+async def test_however_much_was_kept_the_next_run_and_a_deleted_chat_leave_nothing_of_it(
+    store: Store, make: Make
+) -> None:
+    new = await make.begun(store)
+    other = (await make.begun(store)).assistant.id
+    for turn_id in (new.assistant.id, other):
+        await kept(store, turn_id, *[bytes([number]) * 3 for number in range(30)])
+    said = await kept(store, new.assistant.id, bytes(3), b"anew")
+    assert await whole(store, new.assistant.id) == said
+    assert await store.output(new.assistant.id, "c1", offset=30, limit=99) == b""
+    await kept(store, new.assistant.id, *[b"x"] * 30, call_id="c2")
+    await store.delete_chat(new.assistant.chat_id)
+    assert await whole(store, new.assistant.id, "c2") == b""
+    assert len(await whole(store, other)) == 90
+
+
 async def test_nothing_is_read_over_a_hole(store: Store, make: Make) -> None:
     turn_id = (await make.begun(store)).assistant.id
     await store.keep_output(turn_id, "c1", 10, b"later")

@@ -78,6 +78,8 @@ async def test_who_is_to_be_woken_is_found_among_ten_thousand_without_looking_at
         (needs.NEWEST, ("t", "c")),
         (outputs.RANGE, {"turn_id": "t", "call_id": "c", "from": 0, "limit": 1}),
         (outputs.RESULT, {"chat_id": "c", "call_id": "c"}),
+        (outputs.DROP_BEHIND, ("t", "c", "0")),
+        (outputs.DROP_OF_CHAT, ("c",)),
     ],
 )
 async def test_no_lookup_reads_a_whole_table(store: SqliteStore, statement: str, values: Values) -> None:
@@ -191,6 +193,25 @@ async def test_a_range_of_a_large_output_takes_no_more_memory_than_its_pieces(st
     tracemalloc.stop()
     assert middle == b"\x09\x09\x0a\x0a"
     assert peak < 6 * MIB
+
+
+async def test_a_write_comes_between_while_a_large_output_goes(store: SqliteStore, make: Make) -> None:
+    new, other = await make.begun(store), (await make.begun(store)).assistant.id
+    for number in range(40):
+        await store.keep_output(new.assistant.id, "c1", number, b"x")
+    done: list[str] = []
+
+    async def delete() -> None:
+        await store.delete_chat(new.assistant.chat_id)
+        done.append("deleted")
+
+    async def write() -> None:
+        await store.write([make.said(other, 1, 3)])
+        done.append("written")
+
+    await asyncio.gather(delete(), write())
+    assert done == ["written", "deleted"]
+    assert await store.turn(new.assistant.id) is None
 
 
 # Packing

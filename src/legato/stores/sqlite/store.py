@@ -105,7 +105,11 @@ class SqliteStore:
         return await self._readers.run(lambda connection: needs.to_wake(connection, now))
 
     async def keep_output(self, turn_id: str, call_id: str, offset: int, piece: bytes) -> None:
-        await self._writer.run(lambda connection: outputs.keep_output(connection, turn_id, call_id, offset, piece))
+        if piece:
+            while not await self._writer.run(
+                lambda connection: outputs.keep_output(connection, turn_id, call_id, offset, piece)
+            ):
+                continue
 
     async def output(self, turn_id: str, call_id: str, *, offset: int, limit: int) -> bytes:
         return await self._readers.run(lambda connection: outputs.output(connection, turn_id, call_id, offset, limit))
@@ -126,6 +130,9 @@ class SqliteStore:
         await self._writer.run(lambda connection: changes.update_chat(connection, chat))
 
     async def delete_chat(self, chat_id: str) -> None:
+        """Large outputs go first, step by step. A delete that is given up half way goes on when it is asked again."""
+        while await self._writer.run(lambda connection: outputs.drop_some(connection, chat_id)):
+            continue
         await self._writer.run(lambda connection: changes.delete_chat(connection, chat_id))
 
     async def tree(self, chat_id: str) -> Sequence[TurnRow]:
