@@ -32,6 +32,7 @@ from legato.tools import demo
 from legato.tools.documents import DOCUMENT_TOOLS, document_tools
 from legato.tools.mcp.host import McpHost
 from legato.tools.mcp.settings import McpServer
+from legato.tools.read_result import read_result
 from legato.tools.registry import ToolRegistry
 from legato.tools.web.settings import FetchSettings, SearchSettings, WebSettings
 from legato.tools.web.tools import web_tools
@@ -62,12 +63,14 @@ async def open_service(config: Config, *, tools: Iterable[Toolish] = ()) -> Asyn
     """The service of a configuration, with ``tools`` beside those the configuration names. Raises ``ConfigError``."""
     registry = tool_registry(config, tools)
     directory = model_directory(config)
-    toolbox = Toolbox(registry, hard_output_bytes=config.limits.tool_output_bytes)
     async with mcp_tools(config, registry), open_store(config) as store:
         documents = store.documents(_document_bounds(config))
         if config.documents.tools:
             for one in document_tools(documents):
                 registry.add(one)
+        if len(registry) or config.mcp_servers:
+            registry.add(read_result(store))
+        toolbox = Toolbox(registry, keep=store.keep_output, hard_output_bytes=config.limits.tool_output_bytes)
         try:
             async with TurnService(
                 store=store,
@@ -257,6 +260,7 @@ def _service_settings(config: Config) -> ServiceSettings:
     return ServiceSettings(
         system=config.chat.system or SYSTEM,
         running_turns=limits.running_turns,
+        wait_timeout=limits.wait_timeout,
         unsaved_bytes=limits.unsaved_bytes,
         turn=TurnLimits(
             calls_per_round=limits.calls_per_round,

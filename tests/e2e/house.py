@@ -33,6 +33,7 @@ from legato.serve import Server, bind
 from legato.testing.script import Wire
 from legato.testing.timeline import Frame, recorded
 from legato.testing.upstream import WIRES, Gate, Raw, Script, Upstream
+from legato.tools.read_result import read_result
 
 MODELS: dict[Wire, str] = {"anthropic": "anthropic/claude-sonnet-4-5", "openai_chat": "openai/gpt-5"}
 """A model on each wire; the upstream plays both."""
@@ -241,8 +242,12 @@ async def open_service(
     journal = replace(settings.journal, retry_window=retry_window)
     registry = compose.tool_registry(config, tools)
     directory = compose.model_directory(config)
-    toolbox = Toolbox(registry, grace=grace, hard_output_bytes=config.limits.tool_output_bytes)
     async with compose.open_store(config) as store:
+        if len(registry):
+            registry.add(read_result(store))
+        toolbox = Toolbox(
+            registry, keep=store.keep_output, grace=grace, hard_output_bytes=config.limits.tool_output_bytes
+        )
         try:
             async with TurnService(
                 store=around(store),

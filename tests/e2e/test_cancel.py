@@ -377,8 +377,8 @@ async def test_cancelled_turns_leave_no_task_and_no_connection_behind(tmp_path: 
         with anyio.fail_after(BOUND):
             while len(asyncio.all_tasks()) > tasks or len(upstream._connections) > open_to_vendor:
                 await anyio.lowlevel.checkpoint()
-        assert not house.service._running
-        assert not house.service._house.toolbox._left_behind
+        assert not len(house.service._running)
+        assert not house.service._house.toolbox._workshop.left_behind
 
 
 async def test_a_cancelled_wait_for_effects_starts_nothing(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ async def test_a_turn_that_was_accepted_is_in_the_file_though_the_server_is_kill
         return {"input": f"word {number}", "turn_id": f"turn-{number}", "model": MODELS["anthropic"]}
 
     async with Upstream.open() as upstream:
-        upstream.enqueue(*[Script([Gate("never")])] * 5)
+        upstream.enqueue(*[Script([Gate("after the kill"), Say("Here again.")])] * 10)
         environ = upstream_environ(upstream)
         async with spawned(tmp_path, environ=environ) as child:
             for number in range(5):
@@ -96,10 +96,13 @@ async def test_a_turn_that_was_accepted_is_in_the_file_though_the_server_is_kill
         for number in range(5):
             [(asked,)] = rows(tmp_path, "SELECT prev_turn_id FROM turn WHERE id = ?", f"turn-{number}")
             assert rows(tmp_path, "SELECT text FROM block WHERE turn_id = ?", asked) == [(f"word {number}",)]
+        upstream.release("after the kill")
         async with spawned(tmp_path, environ=environ) as child:
             again = await child.client.post("/v1/turns", json=body(4))
             assert (again.status_code, again.json()["assistant_turn"]["id"]) == (200, "turn-4")
-            assert again.json()["assistant_turn"]["error"]["code"] == "interrupted"
+            for number in range(5):
+                turn = await child.folded(f"turn-{number}")
+                assert (turn.status, [block.text for block in turn.blocks]) == ("complete", ["Here again."])
 
 
 class Cut:
@@ -164,9 +167,8 @@ async def cut_all(folder: Path, upstream: Upstream, cuts: dict[str, Cut]) -> Non
 
 @tool(effect="read")
 async def look(what: str) -> str:
-    """Never comes back."""
-    await anyio.sleep_forever()
-    return "never"
+    """Comes back, this time."""
+    return f"seen {what}"
 
 
 @tool(effect="read")
@@ -181,11 +183,9 @@ async def save(what: str) -> str:
     return f"saved {what}"
 
 
-def check_interrupted(turn: Turn, events: list[e.Event]) -> None:
-    """Ended in good order by a new owner, who begins with a rewind; nothing is open, each call is answered."""
-    assert (turn.status, turn.stop_reason) == ("error", "error")
-    assert turn.error is not None
-    assert turn.error.code == "interrupted"
+def check_taken_up(turn: Turn, events: list[e.Event]) -> None:
+    """Brought to its end by a new owner, who begins with a rewind; nothing is open, each call is answered."""
+    assert (turn.status, turn.stop_reason, turn.error) == ("complete", "end", None)
     assert not turn.open
     first = next(event for event in events if event.seq > e.EPOCH_SIZE)
     assert isinstance(first, e.Rewind)
@@ -195,7 +195,7 @@ def check_interrupted(turn: Turn, events: list[e.Event]) -> None:
     assert all(record.commitment is not None for record in turn.rounds)
 
 
-async def test_a_killed_server_leaves_every_turn_ended_and_every_chat_usable(tmp_path: Path) -> None:
+async def test_the_turns_of_a_killed_server_go_on_in_the_next_and_every_chat_is_usable(tmp_path: Path) -> None:
     """Hazards 1 and 14, P8, P9: eight turns in eight states; readers come back with the cursor they had."""
     cuts = states()
     async with Upstream.open() as upstream:
@@ -205,14 +205,14 @@ async def test_a_killed_server_leaves_every_turn_ended_and_every_chat_usable(tmp
             for name, cut in cuts.items():
                 whole = await house.followed(cut.turn_id, each=True)
                 turn = fold(whole)
-                check_interrupted(turn, whole)
+                check_taken_up(turn, whole)
                 for had in (cut.had, cut.had[: len(cut.had) // 2], cut.had[:1]):
                     rest = await house.followed(cut.turn_id, after=had[-1].seq)
                     assert fold([*had, *rest]).blocks == turn.blocks, name
                     assert fold([*had, *rest]).rounds == turn.rounds, name
                 view = await house.turn(cut.turn_id)
                 assert [block["text"] for block in view["blocks"]] == [block.text for block in turn.blocks]
-                assert (view["status"], view["last_seq"]) == ("error", whole[-1].seq)
+                assert (view["status"], view["last_seq"]) == ("complete", whole[-1].seq)
                 chat = await house.get(f"/v1/chats/{view['chat_id']}")
                 assert chat["active_turn_id"] is None
                 await go_on(house, upstream, view["chat_id"])
@@ -230,7 +230,7 @@ def _outcomes(turn: Turn) -> dict[str, str | None]:
 
 
 async def test_a_write_that_ran_when_the_server_was_killed_is_unknown_and_not_run_again(tmp_path: Path) -> None:
-    """P7, hazard 23 in small. One that was held never ran."""
+    """P7, hazard 23 in small. One that was held, and whose response never ended, never ran."""
     # The intent of the one that runs is stored in one flush with what was said of the one that is held.
     cuts = {name: states()[name] for name in ("a write is held", "a write runs")}
     async with Upstream.open() as upstream:
@@ -239,7 +239,7 @@ async def test_a_write_that_ran_when_the_server_was_killed_is_unknown_and_not_ru
             running = await child.folded(cuts["a write runs"].turn_id)
             held = await child.folded(cuts["a write is held"].turn_id)
     assert _outcomes(running)["save"] == "unknown"
-    assert _outcomes(held) == {"save": "cancelled"}
+    assert _outcomes(held) == {"save": "error"}
     assert ran(tmp_path) == "b"
 
 
@@ -491,7 +491,7 @@ async def test_a_store_that_is_too_far_behind_costs_new_turns_and_only_as_long_a
                 await anyio.lowlevel.checkpoint()
             refused = await house.client.post("/v1/turns", json=body)
             if retry_window < 1:
-                while house.service._running:
+                while len(house.service._running):
                     await anyio.lowlevel.checkpoint()
             faults[0].back()
             upstream.release("said")

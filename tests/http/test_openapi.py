@@ -18,12 +18,15 @@ pytestmark = pytest.mark.anyio
 
 # OpenAPI 3.1, "Path Item Object" and "Operation Object".
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
-# docs/http.md, all but what is not built yet: steer, tool_results, approvals, ticket.
+# docs/http.md, all but what is not built yet: steer, ticket.
 PATHS = {
     "/v1/turns": {"post"},
     "/v1/turns/{turn_id}": {"get"},
     "/v1/turns/{turn_id}/events": {"get"},
     "/v1/turns/{turn_id}/cancel": {"post"},
+    "/v1/turns/{turn_id}/tool_results": {"post"},
+    "/v1/turns/{turn_id}/approvals": {"post"},
+    "/v1/turns/{turn_id}/outputs/{call_id}": {"get"},
     "/v1/turns/{turn_id}/model_view": {"get"},
     "/v1/turns/{turn_id}/timeline": {"get"},
     "/v1/turns/{turn_id}/blocks/{index}/data": {"get"},
@@ -105,7 +108,7 @@ async def test_what_is_named_is_served_and_what_is_served_is_named(
 ) -> None:
     async with shared_edge.client() as client:
         for path, methods in document["paths"].items():
-            concrete = path.format(turn_id="t1", chat_id="c1", index=0, code="internal")
+            concrete = path.format(turn_id="t1", chat_id="c1", call_id="call_1", index=0, code="internal")
             allowed = set((await client.options(concrete)).headers["allow"].lower().split(", "))
             assert allowed - {"options", "head"} == set(methods)
             assert ("head" in allowed) is ("get" in methods)

@@ -169,7 +169,9 @@ class LimitsConfig(Section):
     rounds: Count = 50
     """Requests to the model in a turn. The last one is asked to answer without tools."""
     seconds: Seconds = 1800
-    """Time of a turn."""
+    """Time of a turn, waiting for people and clients aside."""
+    wait_timeout: Seconds = 604_800
+    """How long a turn waits for people and clients; then their calls are answered ``timeout``. A week."""
     blocks: Count = 2_000
     """Blocks of a turn. Fifty rounds of a text, a thought and a dozen calls with their results are 1,300."""
     calls_per_round: Count = 64
@@ -178,7 +180,7 @@ class LimitsConfig(Section):
     """Calls that run at once in a turn; the others wait their turn, which is not counted as tool time."""
     argument_bytes: Count = 1_048_576
     """Arguments of one call: a file to be written fits, a model that never stops does not."""
-    tool_output_bytes: Count = 16_777_216
+    tool_output_bytes: Count = 67_108_864
     """JSON of one result that is stored; past it the call is an error that says so, never a piece of the result."""
     running_turns: Count = 1_000
     """Turns that run at once. One core carries 650 of 50 deltas a second (P14); most are slower."""

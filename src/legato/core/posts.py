@@ -67,6 +67,30 @@ class PostCancel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     mode: Literal["now"] = "now"
 
 
+class PostedResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a client's tool gave: ``output``, or ``error`` in words for the model."""
+
+    call_id: Id
+    output: Json | UnsetType = UNSET
+    error: Annotated[str, Meta(min_length=1, max_length=8192)] | UnsetType = UNSET
+
+
+class PostToolResults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``POST /v1/turns/{id}/tool_results``: all of them are kept, or none."""
+
+    results: Annotated[tuple[PostedResult, ...], Meta(min_length=1, max_length=128)]
+
+
+class PostApproval(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``POST /v1/turns/{id}/approvals``. ``input``: of a call that needs a yes, the arguments to run it with instead of
+    the model's; of a tool that asks something, the answer. ``reason`` is told to the model at a ``deny``."""
+
+    call_id: Id
+    decision: Literal["approve", "deny"]
+    input: dict[str, Json] | UnsetType = UNSET
+    reason: Annotated[str, Meta(max_length=2000)] | UnsetType = UNSET
+
+
 class PostChat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     id: Id | UnsetType = UNSET
     title: Annotated[str, Meta(max_length=1000)] = ""

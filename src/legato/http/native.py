@@ -11,7 +11,15 @@ from msgspec import UNSET, Meta, UnsetType
 
 from legato.core.errors import InvalidRequest, Overloaded, Problem, StoreError
 from legato.core.events import Event
-from legato.core.posts import Id, PatchChat, PostCancel, PostChat, PostTurn
+from legato.core.posts import (
+    Id,
+    PatchChat,
+    PostApproval,
+    PostCancel,
+    PostChat,
+    PostToolResults,
+    PostTurn,
+)
 from legato.core.records import Datum
 from legato.core.views import (
     Cancelled,
@@ -50,6 +58,8 @@ START_CODES: Final = (
     "too_many_turns",
 )
 """Errors of a start beside those any request may have."""
+ANSWER_CODES: Final = ("already_answered", "turn_ended", "unknown_call")
+"""Errors of an answer, likewise."""
 _MEDIA_TYPE: Final = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+")
 
 
@@ -114,6 +124,23 @@ class Native:
         turn, had_ended = await self._service.cancel(call.id("turn_id"), mode=call.body.mode, principal=call.principal)
         return reply(turn, status=200 if had_ended else 202)
 
+    async def tool_results(self, call: Call[PostToolResults, NoQuery]) -> Answer:
+        turn = await self._service.tool_results(call.id("turn_id"), call.body, principal=call.principal)
+        return reply(turn, status=202)
+
+    async def approve(self, call: Call[PostApproval, NoQuery]) -> Answer:
+        turn = await self._service.approve(call.id("turn_id"), call.body, principal=call.principal)
+        return reply(turn, status=202)
+
+    async def output(self, call: Call[NoBody, NoQuery]) -> Answer:
+        kept = await self._service.output(call.id("turn_id"), call.id("call_id"), principal=call.principal)
+        headers = (
+            (b"content-length", str(kept.bytes).encode()),
+            *_saved_as(f"{kept.tool_name}-{call.id('call_id')}.{'txt' if kept.text else 'json'}"),
+            (b"cache-control", b"private, max-age=31536000, immutable"),
+        )
+        return Reply(200, b"", b"text/plain; charset=utf-8" if kept.text else b"application/json", headers, kept.pieces)
+
     async def model_view(self, call: Call[NoBody, ModelViewQuery]) -> Answer:
         round_ = None if call.query.round is UNSET else call.query.round
         return reply(await self._service.model_view(call.id("turn_id"), round=round_, principal=call.principal))
@@ -174,17 +201,23 @@ def _refuse_beside_tree(query: TurnsQuery) -> None:
 
 def _attachment(datum: Datum) -> Reply:
     """Bytes that came from anybody: saved, never shown as a page of this origin."""
-    name = quote(datum.name or f"block-{datum.index}", safe="")
+    name = datum.name or f"block-{datum.index}"
     media_type = datum.media_type if _MEDIA_TYPE.fullmatch(datum.media_type) else "application/octet-stream"
     headers = (
-        (b"content-disposition", f"attachment; filename*=UTF-8''{name}".encode()),
-        (b"x-content-type-options", b"nosniff"),
-        (b"content-security-policy", b"sandbox; default-src 'none'"),
+        *_saved_as(name),
         # The bytes of a block never change; they are the principal's, so no shared cache keeps them.
         (b"cache-control", b"private, max-age=31536000, immutable"),
         (b"etag", f'"{datum.sha256}"'.encode()),
     )
     return Reply(200, datum.data, media_type.encode(), headers)
+
+
+def _saved_as(name: str) -> tuple[tuple[bytes, bytes], ...]:
+    return (
+        (b"content-disposition", f"attachment; filename*=UTF-8''{quote(name, safe='')}".encode()),
+        (b"x-content-type-options", b"nosniff"),
+        (b"content-security-policy", b"sandbox; default-src 'none'"),
+    )
 
 
 def operations(service: TurnService) -> list[Operation]:
@@ -231,6 +264,32 @@ def _turns(native: Native) -> list[Operation]:
             query=NoQuery,
             answers={202: (Cancelled,), 200: (Cancelled,)},
             body_optional=True,
+        ),
+        operation(
+            "POST /v1/turns/{turn_id}/tool_results",
+            "Results of a client's tools: 202 once they are stored, all of them or none; a repeat is accepted",
+            native.tool_results,
+            body=PostToolResults,
+            query=NoQuery,
+            answers={202: (TurnView,)},
+            codes=ANSWER_CODES,
+        ),
+        operation(
+            "POST /v1/turns/{turn_id}/approvals",
+            "A yes or no to a call that waits for one, or the answer to what a tool asks: 202 once it is stored",
+            native.approve,
+            body=PostApproval,
+            query=NoQuery,
+            answers={202: (TurnView,)},
+            codes=(*ANSWER_CODES, "call_not_waiting"),
+        ),
+        operation(
+            "GET /v1/turns/{turn_id}/outputs/{call_id}",
+            "The whole output of a call whose tool_result has an href, as an attachment",
+            native.output,
+            body=NoBody,
+            query=NoQuery,
+            answers={200: (any_bytes,)},
         ),
         operation(
             "GET /v1/turns/{turn_id}/model_view",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Final, Generic, TypeAlias, TypeVar
 
 import msgspec
@@ -50,6 +50,8 @@ class Reply(msgspec.Struct, frozen=True):
     body: bytes = b""
     content_type: bytes | None = None
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    pieces: AsyncIterator[bytes] | None = None
+    """Instead of ``body``: what is too large to be held at once. ``headers`` has its length."""
 
 
 Answer: TypeAlias = Reply | Follow
@@ -216,9 +218,12 @@ async def _send_reply(answer: Reply, send: Send) -> None:
     headers = list(answer.headers)
     if answer.content_type is not None:
         headers.append((b"content-type", answer.content_type))
-    if answer.status != 204:
+    if answer.status != 204 and answer.pieces is None:
         headers.append((b"content-length", str(len(answer.body)).encode()))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    if answer.pieces is not None:
+        async for piece in answer.pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
     await send({"type": "http.response.body", "body": answer.body})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
@@ -14,12 +15,17 @@ from legato.core.ask import NamedTool, Params
 from legato.core.blocks import Block
 from legato.core.errors import InvalidRequest, NotFound
 from legato.core.posts import PostTurn
-from legato.core.records import Chat, Datum, Limits, NewTurns, StoredTurn, TurnRequest, TurnRow, TurnWrite
+from legato.core.records import Chat, ClientTool, Datum, Limits, NewTurns, StoredTurn, TurnRequest, TurnRow, TurnWrite
 from legato.core.text import clean
 from legato.ports import Clock, Models, Resolved, Store, Tools
 from legato.runtime.clock import new_id
 from legato.runtime.posted import posted_blocks, title, user_write
 
+CLIENT_TOOLS = 128
+"""As many as vendors take in one request."""
+CLIENT_TOOLS_BYTES = 262_144
+"""Of all of them as JSON: they are stored with the turn, and sent with each of its requests."""
+_TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 METADATA_BYTES = 16_384
 """Of a turn's metadata as JSON: labels for the client's own use, no place for content."""
 
@@ -75,7 +81,7 @@ class Admissions:
         place = await self._place(post, principal)
         resolved = self._models.resolve(_model(post, place.chat))
         request = self._request(post)
-        rounds, seconds = self._bounds(post.limits)
+        rounds, seconds = self.bounds(post.limits)
         now = self._clock.now()
         answers = place.prev is not None and place.prev.role == "user"
         user = None if answers else self._user_turn(post, place, now)
@@ -207,9 +213,8 @@ class Admissions:
 
     def _request(self, post: PostTurn) -> TurnRequest:
         tools = self._tool_names(post)
-        _check_params(post.params, tools)
-        if post.client_tools:
-            raise InvalidRequest.at("/client_tools", "are not answered by this version: leave them out")
+        client_tools = self._client_tools(post)
+        _check_params(post.params, (*tools, *(tool.name for tool in client_tools)))
         size = len(msgspec.json.encode(post.metadata))
         if size > METADATA_BYTES:
             message = f"has {size} bytes as JSON, limit is {METADATA_BYTES}"
@@ -219,6 +224,7 @@ class Admissions:
             params=post.params,
             system=None if system is None else clean(system),
             tools=tools,
+            client_tools=client_tools,
             limits=post.limits,
         )
 
@@ -237,7 +243,32 @@ class Admissions:
         # The registry's order, not the request's: the list's order is part of what a prompt cache keys on.
         return tuple(name for name in known if name in post.tools)
 
-    def _bounds(self, asked: Limits) -> tuple[int, float]:
+    def _client_tools(self, post: PostTurn) -> tuple[ClientTool, ...]:
+        tools = post.client_tools
+        if len(tools) > CLIENT_TOOLS:
+            message = f"has {len(tools)} tools, limit is {CLIENT_TOOLS}"
+            raise InvalidRequest.at("/client_tools", message, limit=CLIENT_TOOLS, actual=len(tools))
+        size = len(msgspec.json.encode(tools))
+        if size > CLIENT_TOOLS_BYTES:
+            message = f"has {size} bytes as JSON, limit is {CLIENT_TOOLS_BYTES}"
+            raise InvalidRequest.at("/client_tools", message, limit=CLIENT_TOOLS_BYTES, actual=size)
+        known = self._tools.names()
+        for place, tool in enumerate(tools):
+            path = f"/client_tools/{place}"
+            if not _TOOL_NAME.fullmatch(tool.name):
+                raise InvalidRequest.at(f"{path}/name", f"{tool.name!r} must be 1 to 64 of a-z, A-Z, 0-9, _ and -")
+            if tool.name in known:
+                raise InvalidRequest.at(f"{path}/name", f"{tool.name!r} is a tool of the server: choose another name")
+            if any(tool.name == other.name for other in tools[:place]):
+                raise InvalidRequest.at(f"{path}/name", f"{tool.name!r} is there twice")
+            if tool.input_schema and tool.input_schema.get("type") != "object":
+                raise InvalidRequest.at(
+                    f"{path}/input_schema", 'must be JSON Schema of an object: {"type": "object", …}'
+                )
+        return tools
+
+    def bounds(self, asked: Limits) -> tuple[int, float]:
+        """The rounds and seconds of a turn. Raises ``InvalidRequest`` over the server's own."""
         limits = self._limits
         rounds = min(limits.default_rounds, limits.rounds)
         seconds = min(limits.default_seconds, limits.seconds)

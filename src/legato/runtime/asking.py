@@ -14,6 +14,8 @@ from legato.core.messages import CORRECTION, messages, unread
 from legato.core.records import Reading, StoredTurn
 from legato.ports import Formatters, Tools
 
+READ_RESULT = "read_result"
+"""The built-in tool with which a model reads what was cut for it."""
 MODEL_OUTPUT = 65_536
 """Bytes of a result that the model reads where its tool, no longer registered, cannot say."""
 
@@ -69,18 +71,27 @@ def as_of_round(turn: StoredTurn, round: int) -> StoredTurn:
 
 
 def read_results(
-    turns: Sequence[StoredTurn], *, formatters: Formatters, tools: Tools, corrections: Mapping[str, str]
+    turns: Sequence[StoredTurn],
+    question: Question,
+    *,
+    formatters: Formatters,
+    tools: Tools,
+    corrections: Mapping[str, str],
 ) -> dict[str, list[Reading]]:
     """What the model will read of results it has not read yet, by turn id."""
+    reads_on = any(spec.name == READ_RESULT for spec in question.tools)
     readings: dict[str, list[Reading]] = {}
     for turn, block in unread(turns):
-        readings.setdefault(turn.row.id, []).append(_read(block, formatters, tools, corrections.get(block.call_id)))
+        correction = corrections.get(block.call_id)
+        if correction is not None:
+            reading = Reading(call_id=block.call_id, text=correction, formatter=CORRECTION, version=1)
+        else:
+            reading = _read(block, formatters, tools, reads_on=reads_on)
+        readings.setdefault(turn.row.id, []).append(reading)
     return readings
 
 
-def _read(block: ToolResultBlock, formatters: Formatters, tools: Tools, correction: str | None) -> Reading:
-    if correction is not None:
-        return Reading(call_id=block.call_id, text=correction, formatter=CORRECTION, version=1)
+def _read(block: ToolResultBlock, formatters: Formatters, tools: Tools, *, reads_on: bool) -> Reading:
     tool = tools.get(block.tool_name)
     return formatters.read(
         call_id=block.call_id,
@@ -89,6 +100,8 @@ def _read(block: ToolResultBlock, formatters: Formatters, tools: Tools, correcti
         output=block.output,
         error=None if isinstance(block.error, UnsetType) else block.error,
         max_bytes=MODEL_OUTPUT if tool is None else tool.max_output,
+        kept_bytes=None if isinstance(block.bytes, UnsetType) else block.bytes,
+        reads_on=reads_on,
     )
 
 

@@ -17,6 +17,8 @@ from legato.runtime.live import Encode, LiveLog
 
 ELSEWHERE_SECONDS = 0.5
 """Between two looks at the store for a turn that runs in no log of this process."""
+WAITING_SECONDS = 5.0
+"""Likewise for one that waits for somebody; when this process takes it up, readers hear of it at once."""
 SQUASH_FROM = 64
 """A reader behind by more lines than this gets neighbouring deltas merged, unless it wants each."""
 
@@ -28,7 +30,7 @@ class Followers:
         self._store = store
         self.live = live
         self.closing = False
-        self._closed = asyncio.Event()
+        self._moved = asyncio.Event()
 
     def close(self) -> None:
         """Nobody reads further: streams end without ``turn_end``, and readers come back with their cursor.
@@ -36,7 +38,12 @@ class Followers:
         Whoever waits on a live log sees it at the log's next ``wake``.
         """
         self.closing = True
-        self._closed.set()
+        self._moved.set()
+
+    def appeared(self) -> None:
+        """This process has taken up a turn: who waits for one looks again."""
+        self._moved.set()
+        self._moved = asyncio.Event()
 
     def reader(self, turn_id: str, *, after: int, each: bool, encode: Encode) -> Reader:
         return Reader(self, turn_id, after=after, each=each, encode=encode)
@@ -51,8 +58,10 @@ class Followers:
         row = await self._store.turn(turn_id)
         if row is None or row.ended_at is not None:
             return False
-        with anyio.move_on_after(ELSEWHERE_SECONDS):
-            await self._closed.wait()
+        if self.closing or self.live(turn_id) is not None:
+            return True
+        with anyio.move_on_after(WAITING_SECONDS if row.status == "waiting" else ELSEWHERE_SECONDS):
+            await self._moved.wait()
         return True
 
 
@@ -79,11 +88,14 @@ class Reader:
             log = self._log = self._log or self._followers.live(self._turn_id)
             if log is not None and log.holds(self._cursor):
                 # Between the look and the wait nothing is awaited: what is said meanwhile is said after it.
-                if log.last_seq > self._cursor:
+                if log.has_after(self._cursor):
                     return self._pending(log)
                 if log.closed:
                     return None
-                await log.changed()
+                if log.left:
+                    self._log = None
+                else:
+                    await log.changed()
             elif (framed := await self._from_store()) is not None:
                 return framed
         return None
@@ -92,11 +104,11 @@ class Reader:
         """Give ``write`` what is said at the moment it is said, inside the call that says it.
 
         Returns at once if the reader has not caught up with a live log; else when there is nothing more to give this
-        way: the log is closed, the server stops, or ``write`` says False, and then has not taken the piece: ``read``
-        gives it again. ``write`` must not wait.
+        way: the log is closed or left, the server stops, or ``write`` says False, and then has not taken the piece:
+        ``read`` gives it again. ``write`` must not wait.
         """
         log = self._log
-        if log is None or log.closed or self._followers.closing or log.last_seq > self._cursor:
+        if log is None or log.closed or log.left or self._followers.closing or log.has_after(self._cursor):
             return
         over = asyncio.get_running_loop().create_future()
 
@@ -109,14 +121,14 @@ class Reader:
                 if newest == cursor + 1:
                     piece = log.newest(self._encode)
                     self._cursor = newest
-                elif newest > cursor:
+                elif log.has_after(cursor):
                     piece = self._pending(log)
                 else:
                     piece = b""
                 if piece and not write(piece):
                     self._cursor = cursor
                     over.set_result(None)
-                elif log.closed or self._followers.closing:
+                elif log.closed or log.left or self._followers.closing:
                     over.set_result(None)
             except Exception as error:  # noqa: BLE001 - the reader's own fault, raised where it waits, not in the turn
                 over.set_exception(error)

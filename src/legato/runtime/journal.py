@@ -16,7 +16,17 @@ import msgspec
 
 from legato.core.blocks import Block
 from legato.core.errors import LegatoError, RowRefused, StaleEpoch, StoreError
-from legato.core.records import Intent, LogSegment, Reading, RoundRecord, Span, TurnEnding, TurnWrite
+from legato.core.records import (
+    Intent,
+    LogSegment,
+    Need,
+    Reading,
+    Rest,
+    RoundRecord,
+    Span,
+    TurnEnding,
+    TurnWrite,
+)
 from legato.observability import count
 from legato.ports import Store
 
@@ -63,7 +73,12 @@ class Tail:
         self._rounds: dict[tuple[int, int], RoundRecord] = {}
         self._intents: list[Intent] = []
         self._readings: list[Reading] = []
+        self._needs: list[Need] = []
+        self._answered: list[tuple[str, int]] = []
+        self._dropped_blocks: tuple[int, ...] = ()
+        self._dropped_rounds: tuple[tuple[int, int], ...] = ()
         self._spans: tuple[Span, ...] = ()
+        self._rest: Rest | None = None
         self._ending: TurnEnding | None = None
 
     def add_line(self, line: bytes, seq: int) -> None:
@@ -89,6 +104,25 @@ class Tail:
 
     def add_readings(self, readings: Sequence[Reading]) -> None:
         self._readings.extend(readings)
+        self._touch()
+
+    def add_need(self, need: Need) -> None:
+        self._needs.append(need)
+        self._touch()
+
+    def answered(self, call_id: str, nr: int) -> None:
+        """The need has its answer, and the turn has gone on with it."""
+        self._answered.append((call_id, nr))
+        self._touch()
+
+    def drop(self, blocks: Sequence[int], rounds: Sequence[tuple[int, int]]) -> None:
+        """What is stored of these fell to the ``rewind`` that was just added."""
+        self._dropped_blocks, self._dropped_rounds = tuple(blocks), tuple(rounds)
+        self._touch()
+
+    def rest(self, rest: Rest, spans: Sequence[Span]) -> None:
+        self._rest = rest
+        self._spans = tuple(spans)
         self._touch()
 
     def end(self, ending: TurnEnding, spans: Sequence[Span]) -> None:
@@ -129,7 +163,12 @@ class Tail:
             rounds=tuple(self._rounds.values()),
             intents=tuple(self._intents),
             readings=tuple(self._readings),
+            needs=tuple(self._needs),
+            taken=tuple(self._answered),
+            dropped_blocks=self._dropped_blocks,
+            dropped_rounds=self._dropped_rounds,
             spans=self._spans,
+            rest=self._rest,
             ending=self._ending,
         )
         self._taken = self._added
@@ -167,7 +206,9 @@ class Tail:
         self._dirty = False
         self._lines, self._blocks, self._rounds = [], [], {}
         self._intents, self._readings = [], []
-        self._spans, self._ending = (), None
+        self._needs, self._answered = [], []
+        self._dropped_blocks, self._dropped_rounds = (), ()
+        self._spans, self._rest, self._ending = (), None, None
 
 
 class Journal:

@@ -19,13 +19,17 @@ KEPT_LINES = 4096
 
 
 class LiveLog:
-    """One owner's events of one turn, in order and without a hole, from ``first_seq``."""
+    """One owner's events of one turn, in order and without a hole, from ``first_seq``. ``after`` is the last that is
+    stored of the owner before: whoever has read on from there has missed nothing of it that still counts."""
 
-    def __init__(self, *, first_seq: int) -> None:
+    def __init__(self, *, first_seq: int, after: int | None = None) -> None:
         self.first_seq = first_seq
         """The seq of the oldest line still here."""
         self.last_seq = first_seq - 1
         self.closed = False
+        self.left = False
+        """The turn waits without an owner: what comes next is in another log, or in the store."""
+        self._after = first_seq - 1 if after is None else after
         self._lines: list[bytes] = []
         self._frames: dict[Encode, list[bytes]] = {}
         self._waiting: set[asyncio.Future[None]] = set()
@@ -52,6 +56,11 @@ class LiveLog:
         self.closed = True
         self.wake()
 
+    def leave(self) -> None:
+        """The turn is at rest: readers look elsewhere for what comes next."""
+        self.left = True
+        self.wake()
+
     def listen(self, listener: Callable[[], None]) -> None:
         """Call it at every ``wake``, in the writer's own step: it must not wait, raise, or listen anew."""
         self._listeners.append(listener)
@@ -71,7 +80,11 @@ class LiveLog:
 
     def holds(self, cursor: int) -> bool:
         """Everything after ``cursor`` that this owner said is here; else the store has it."""
-        return cursor >= self.first_seq - 1
+        return cursor >= self._after
+
+    def has_after(self, cursor: int) -> bool:
+        """Something newer than ``cursor``, which this log ``holds``, was said."""
+        return self.last_seq > cursor and bool(self._lines)
 
     def read(self, cursor: int) -> Sequence[bytes]:
         """The lines after ``cursor``, which this log ``holds``."""
@@ -105,3 +118,4 @@ class LiveLog:
             for framed in self._frames.values():
                 del framed[:spare]
             self.first_seq += spare
+            self._after = self.first_seq - 1

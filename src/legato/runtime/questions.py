@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from legato.core.ask import Params, ToolSpec
+from legato.core.blocks import Json
 from legato.core.records import Chat, StoredTurn, TurnRow
 from legato.ports import Models, Store, Tools
 from legato.runtime.asking import Question, system_prompt
+
+ANYTHING: dict[str, Json] = {"type": "object"}
+"""The schema of a client's tool that gives none."""
 
 
 class Questions:
@@ -37,6 +41,11 @@ class Questions:
         return () if row.prev_turn_id is None else await self._store.branch(row.prev_turn_id)
 
     def _specs(self, row: TurnRow) -> tuple[ToolSpec, ...]:
-        names = () if row.request is None else row.request.tools
-        tools = (self._tools.get(name) for name in names)
-        return tuple(tool.spec for tool in tools if tool is not None)
+        """The server's tools in the registry's order, then the client's in the request's."""
+        if row.request is None:
+            return ()
+        tools = (self._tools.get(name) for name in row.request.tools)
+        client_tools = (
+            ToolSpec(tool.name, tool.description, tool.input_schema or ANYTHING) for tool in row.request.client_tools
+        )
+        return (*(tool.spec for tool in tools if tool is not None), *client_tools)

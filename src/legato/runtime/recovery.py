@@ -1,7 +1,4 @@
-"""Turns whose owner died, or could not store them, are ended in good order: no chat is busy for ever (hazard 14).
-
-Taking such a turn over and going on with it is what the epoch and the seq ranges are for; here it is only ended.
-"""
+"""Turns that cannot go on are ended in good order, from what is stored: no chat is busy for ever (hazard 14)."""
 
 from __future__ import annotations
 
@@ -10,13 +7,13 @@ import logging
 import anyio
 
 from legato.core import events as e
-from legato.core.closing import STOPPED, close_interrupted
+from legato.core.closing import close_interrupted
 from legato.core.errors import StoreError
 from legato.core.records import LogSegment, TurnEnding, TurnRow, TurnWrite
+from legato.core.resuming import Stored
 from legato.observability import count
 from legato.ports import Clock, Store
 from legato.runtime.looking import stored_events
-from legato.runtime.owner import is_gone
 
 _logger = logging.getLogger(__name__)
 
@@ -27,17 +24,11 @@ LONGEST_PAUSE = 10.0
 """Seconds between two tries, doubled up to the longest."""
 
 
-async def end_orphans(store: Store, *, owner: str, clock: Clock) -> int:
-    """End every turn whose process is gone; how many that were. Raises ``StoreError``."""
-    ended = 0
-    for row in await store.unended():
-        if row.owner == owner or not is_gone(row.owner):
-            continue
-        if await _end(store, row, owner=owner, clock=clock, error=STOPPED):
-            ended += 1
-            count("turns_interrupted")
-            _logger.warning("turn %s was running when its server stopped: ended as interrupted", row.id)
-    return ended
+async def end_interrupted(store: Store, row: TurnRow, stored: Stored, *, clock: Clock, error: e.ErrorInfo) -> None:
+    """End a turn that was just claimed: ``row`` is as it is since. Raises ``StoreError``."""
+    count("turns_interrupted")
+    _logger.warning("turn %s cannot go on and is ended: %s", row.id, error.message)
+    await store.write([_closing_write(row, stored, row.epoch, clock, error)])
 
 
 async def end_unstored(store: Store, turn_id: str, *, owner: str, clock: Clock, error: e.ErrorInfo) -> None:
@@ -61,18 +52,17 @@ async def end_unstored(store: Store, turn_id: str, *, owner: str, clock: Clock, 
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
-async def _end(store: Store, row: TurnRow, *, owner: str, clock: Clock, error: e.ErrorInfo) -> bool:
-    """False if somebody else was faster."""
+async def _end(store: Store, row: TurnRow, *, owner: str, clock: Clock, error: e.ErrorInfo) -> None:
+    """Nothing, if somebody else was faster."""
     epoch = row.epoch + 1
-    if not await store.claim(row.id, epoch=epoch, owner=owner):
-        return False
-    await store.write([await _closing_write(store, row, epoch, clock, error)])
-    return True
+    if await store.claim(row.id, epoch=epoch, owner=owner):
+        intents = {intent.call_id for intent in await store.intents(row.id)}
+        stored = Stored(events=await stored_events(store, row.id), intents=intents)
+        await store.write([_closing_write(row, stored, epoch, clock, error)])
 
 
-async def _closing_write(store: Store, row: TurnRow, epoch: int, clock: Clock, error: e.ErrorInfo) -> TurnWrite:
-    intents = {intent.call_id for intent in await store.intents(row.id)}
-    scribe = close_interrupted(row, await stored_events(store, row.id), epoch=epoch, intents=intents, error=error)
+def _closing_write(row: TurnRow, stored: Stored, epoch: int, clock: Clock, error: e.ErrorInfo) -> TurnWrite:
+    scribe = close_interrupted(row, stored.events, epoch=epoch, intents=stored.intents, error=error)
     said = [action for action in scribe.actions if isinstance(action, e.BaseEvent)]
     turn = scribe.turn
     stopped = {event.index for event in said if isinstance(event, e.BlockStop)}

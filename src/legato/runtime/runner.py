@@ -24,8 +24,10 @@ from legato.core.ask import Ask, Message
 from legato.core.blocks import CallError, FileBlock, ImageBlock, Json
 from legato.core.errors import InvalidRequest, StoreError
 from legato.core.messages import data_needed, first_difference, messages, unread
-from legato.core.records import Intent, Reading, StoredTurn, TurnEnding, TurnRow
+from legato.core.records import Answer, Intent, Reading, Rest, Span, StoredTurn, TurnEnding, TurnRow
+from legato.core.resuming import Stored
 from legato.core.turn import TurnMachine
+from legato.core.usage import UNKNOWN
 from legato.observability import count
 from legato.ports import Clock, Formatters, Provider, Store, Tools
 from legato.runtime.asking import Question, ask, read_results, with_readings
@@ -54,10 +56,28 @@ class House(msgspec.Struct, frozen=True, kw_only=True):
     tools: Tools
     formatters: Formatters
     clock: Clock
+    wait_timeout: float
+    """Seconds that a turn waits for people and clients."""
+
+
+class TakenUp(msgspec.Struct, frozen=True, kw_only=True):
+    """What is stored of a turn that goes on with a new owner: its rows, its log, and where its time went.
+    ``wait_until`` is set where it waited; ``wait_over``: nobody answered until then."""
+
+    turn: StoredTurn
+    stored: Stored
+    spans: Sequence[Span]
+    cancelled: bool
+    wait_until: str | None
+    wait_over: bool
 
 
 class TurnRunner:
-    """``run`` it once, in a task that nothing but shutdown cancels. ``seconds`` bounds the turn."""
+    """``run`` it once, in a task that nothing but shutdown cancels. ``seconds`` bounds the time it runs, waiting aside.
+
+    ``taken_up``: it goes on where an earlier owner left it. ``early_start_off`` is told of a tool whose calls must not
+    start early any more, in any turn.
+    """
 
     def __init__(
         self,
@@ -70,39 +90,46 @@ class TurnRunner:
         ask_with: Callable[[], Awaitable[Question]],
         seconds: float,
         began: float,
+        early_start_off: Callable[[str], None],
+        taken_up: TakenUp | None = None,
     ) -> None:
         self.row = row
         self.principal = principal
         self.machine = machine
-        self.live = LiveLog(first_seq=row.epoch * e.EPOCH_SIZE + 1)
-        self.timeline = TimelineRecorder(now=house.clock.monotonic, began=began)
+        earlier = () if taken_up is None else taken_up.spans
+        after = None if taken_up is None else taken_up.turn.row.last_seq
+        self.live = LiveLog(first_seq=row.epoch * e.EPOCH_SIZE + 1, after=after)
+        self.timeline = TimelineRecorder(now=house.clock.monotonic, began=began, earlier=earlier)
         self._house = house
         self._provider = provider
         self._ask_with = ask_with
         self._question: Question | None = None
         self._seconds = seconds
+        self._early_start_off = early_start_off
+        self._taken_up = taken_up
         self._tail: Tail = house.journal.tail(row.id, epoch=row.epoch, seq=row.epoch * e.EPOCH_SIZE)
         self._tail.on_stored = self.live.trim
         self._tail.on_failure = self._not_stored
-        self._readings: dict[str, Reading] = {}
+        self._readings: dict[str, Reading] = {} if taken_up is None else dict(taken_up.turn.readings)
         self._data: dict[str, bytes] = {}
         self._sent: Sequence[Message] = ()
         self._state: dict[str, Json] = {}
         self._flags: dict[str, CancelFlag] = {}
+        self._questions: dict[str, asyncio.Future[Answer]] = {}
         self._request: anyio.CancelScope | None = None
         self._tasks: TaskGroup | None = None
         self._ended = anyio.Event()
         self.over = anyio.Event()
         """Set by whoever ran it, when nothing of it runs any more."""
-        self._end: e.TurnEnd | None = None
+        self._last: e.TurnEnd | e.TurnWaiting | None = None
 
     async def run(self) -> None:
-        """Returns when ``turn_end`` is stored and said."""
+        """Returns when ``turn_end``, or ``turn_waiting``, is stored and said."""
         timers = self._timers()
         try:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
-                self.machine.start()
+                self._begin()
                 self._perform()
                 await self._ended.wait()
                 tasks.cancel_scope.cancel()
@@ -113,7 +140,11 @@ class TurnRunner:
         finally:
             for timer in timers:
                 timer.cancel()
-        await self._say_end()
+        await self._say_last()
+
+    def hear_of(self, news: i.EarlyStartOff) -> None:
+        """What concerns every turn; it asks for nothing to be done, and may come while the machine is being asked."""
+        self.machine.receive(news)
 
     @property
     def unstored(self) -> PersistenceFailedError | None:
@@ -125,11 +156,23 @@ class TurnRunner:
         self.machine.receive(input)
         self._perform()
 
+    async def kept(self) -> None:
+        """Wait until all that was said so far is stored. Raises ``PersistenceFailedError``."""
+        await self._tail.stored()
+
     def stored(self) -> StoredTurn:
         """The turn so far as rows, open blocks left out."""
         turn = self.machine.turn
         blocks = tuple(block for _, block in sorted(turn.closed.items()))
         return StoredTurn(row=self.row, blocks=blocks, rounds=turn.rounds, readings=self._readings)
+
+    def _begin(self) -> None:
+        """From the first event, or from what is stored."""
+        taken_up = self._taken_up
+        if taken_up is None:
+            self.machine.start()
+        else:
+            self.machine.resume(taken_up.stored, cancelled=taken_up.cancelled, wait_over=taken_up.wait_over)
 
     # What the machine wants
 
@@ -152,10 +195,17 @@ class TurnRunner:
         self.timeline.see(event, self.machine.turn, held=self._has_effects)
         match event:
             case e.TurnEnd():
-                self._end = event
+                self._last = event
                 self._tail.end(self._ending(event), self.timeline.spans())
                 self._ended.set()
                 return
+            case e.TurnWaiting():
+                self._last = event
+                self._tail.rest(Rest(wait_until=self._wait_until()), self.timeline.spans())
+                self._ended.set()
+                return
+            case e.Rewind():
+                self._drop_rows(event)
             case e.BlockStop():
                 self._tail.add_block(self.machine.turn.closed[event.index])
             case e.RoundStart() | e.RoundStop() | e.Notice():
@@ -182,10 +232,38 @@ class TurnRunner:
             case a.StartTool():
                 flag = self._flags[action.call_id] = CancelFlag()
                 tasks.start_soon(self._run_tool, action, flag)
+            case a.Reconcile():
+                flag = self._flags[action.call_id] = CancelFlag()
+                tasks.start_soon(self._reconcile, action, flag)
             case a.CancelTool():
                 self._flags[action.call_id].cancel()
+            case a.TellTool():
+                self._tell(action.answer)
+            case a.StoreNeed():
+                self._tail.add_need(action.need)
+            case a.TakeAnswer():
+                self._tail.answered(action.call_id, action.nr)
+            case a.StopEarlyStart():
+                self._early_start_off(action.tool_name)
             case _:
                 raise TypeError(f"not an action: {action!r}")
+
+    def _drop_rows(self, rewind: e.Rewind) -> None:
+        """What is stored and does not stand any more. What the new owner says anew has other rows by then."""
+        if self._taken_up is None:
+            return
+        rows = self._taken_up.turn
+        stands = {standing.index for standing in rewind.blocks if standing.state != "open"}
+        rounds = {(record.round, record.attempt) for record in self.machine.turn.rounds}
+        self._tail.drop(
+            [block.index for block in rows.blocks if block.index not in stands],
+            [(record.round, record.attempt) for record in rows.rounds if (record.round, record.attempt) not in rounds],
+        )
+
+    def _wait_until(self) -> str:
+        """From the first rest on: who answers one of two needs gives the other no longer."""
+        earlier = None if self._taken_up is None else self._taken_up.wait_until
+        return earlier or self._house.clock.after(self._house.wait_timeout)
 
     def _has_effects(self, tool_name: str) -> bool:
         rule = self.machine.plan.tools.get(tool_name)
@@ -266,6 +344,7 @@ class TurnRunner:
         read = partial(
             read_results,
             turns,
+            question,
             formatters=self._house.formatters,
             tools=self._house.tools,
             corrections=self.machine.corrections,
@@ -319,13 +398,41 @@ class TurnRunner:
             principal=self.principal,
             idempotency_key=started.idempotency_key,
             state=self._state,
+            resumed=started.resumed,
+            ask=partial(self._ask_person, started.call_id),
         )
-        finished = await self._house.toolbox.run(call, emit=partial(self._emit, started.call_id), cancel=flag)
+        end = await self._house.toolbox.run(call, emit=partial(self._emit, started.call_id), cancel=flag)
         del self._flags[started.call_id]
-        self.receive(finished)
+        self.receive(end)
+
+    async def _reconcile(self, asked: a.Reconcile, flag: CancelFlag) -> None:
+        end = await self._house.toolbox.reconcile(
+            turn_id=self.row.id,
+            call_id=asked.call_id,
+            tool_name=asked.tool_name,
+            idempotency_key=asked.idempotency_key,
+            cancel=flag,
+        )
+        del self._flags[asked.call_id]
+        self.receive(end)
 
     def _emit(self, call_id: str, text: str) -> None:
         self.receive(i.ToolEmitted(call_id=call_id, text=text))
+
+    async def _ask_person(self, call_id: str, message: str, input_schema: dict[str, Json] | None) -> Answer:
+        """A running tool asks; whoever answers may be gone with this process, and the tool with it."""
+        told: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._questions[call_id] = told
+        try:
+            self.receive(i.ToolAsked(call_id=call_id, message=message, input_schema=input_schema))
+            return await told
+        finally:
+            del self._questions[call_id]
+
+    def _tell(self, answer: Answer) -> None:
+        told = self._questions.get(answer.call_id)
+        if told is not None and not told.done():  # the tool may have stopped asking
+            told.set_result(answer)
 
     # The end
 
@@ -353,17 +460,21 @@ class TurnRunner:
                     self.machine.receive(i.ToolFinished(call_id=action.call_id, outcome="unknown", error=error))
         self.live.wake()
 
-    async def _say_end(self) -> None:
-        """``turn_end`` is stored before it is said; if it cannot be, that is what is said."""
-        end = self._end
-        assert end is not None
+    async def _say_last(self) -> None:
+        """The last word is stored before it is said; if it cannot be, that is what is said."""
+        last = self._last
+        assert last is not None
         try:
             await self._tail.stored()
         except PersistenceFailedError as failure:
             error = e.ErrorInfo(code=failure.code, message=failure.message, retryable=True)
-            end = e.TurnEnd(seq=end.seq, status="error", stop_reason="error", usage=end.usage, error=error)
-        self.live.append(e.encode(end))
-        self.live.close()
+            usage = last.usage if isinstance(last, e.TurnEnd) else UNKNOWN
+            last = e.TurnEnd(seq=last.seq, status="error", stop_reason="error", usage=usage, error=error)
+        self.live.append(e.encode(last))
+        if isinstance(last, e.TurnEnd):
+            self.live.close()
+        else:
+            self.live.leave()
 
 
 def _backoff(retry: int, retry_after: float | None) -> float:

@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 from types import TracebackType
 from typing import Literal, Self
 
@@ -24,11 +23,9 @@ from legato.core import lines as log_lines
 from legato.core.ask import SentToolResult
 from legato.core.closing import INTERRUPTED
 from legato.core.errors import Conflict, InvalidRequest, LegatoError, NotFound, Overloaded, StoreUnavailable
-from legato.core.plan import TurnLimits, TurnPlan
-from legato.core.posts import PatchChat, PostChat, PostTurn
-from legato.core.records import Accepted, AlreadyMade, Busy, Datum, StoredTurn, TurnRow
-from legato.core.schedule import ToolRule
-from legato.core.turn import TurnMachine
+from legato.core.plan import TurnLimits
+from legato.core.posts import PatchChat, PostApproval, PostChat, PostToolResults, PostTurn
+from legato.core.records import Accepted, AlreadyMade, Answer, Busy, Datum, StoredTurn, TurnRow
 from legato.core.views import (
     Cancelled,
     ChatPage,
@@ -46,18 +43,20 @@ from legato.core.views import (
 from legato.ports import Clock, Formatters, Models, Store, Tools
 from legato.runtime import looking
 from legato.runtime.admission import Admission, AdmissionLimits, Admissions
-from legato.runtime.asking import as_of_round, ask, read_results, with_readings
+from legato.runtime.answering import Answering
+from legato.runtime.asking import Question, as_of_round, ask, read_results, with_readings
 from legato.runtime.chats import Chats, chat_view
 from legato.runtime.clock import SystemClock
 from legato.runtime.documents import Workspaces
 from legato.runtime.following import Followers, Reader
 from legato.runtime.journal import Journal, JournalSettings
+from legato.runtime.kept_output import KeptOutput
 from legato.runtime.live import Encode, LiveLog
 from legato.runtime.offers import model_page, tool_page
 from legato.runtime.owner import this_process
 from legato.runtime.questions import Questions
-from legato.runtime.recovery import end_orphans, end_unstored
 from legato.runtime.runner import House, TurnRunner
+from legato.runtime.running import Running
 from legato.runtime.timeline import overlap_ms
 from legato.runtime.toolbox import Toolbox
 
@@ -76,6 +75,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     system: str = ""
     running_turns: int = 1_000
+    wait_timeout: float = 604_800.0
+    """Seconds that a turn waits for people and clients: a week."""
     unsaved_bytes: int = 67_108_864
     turn: TurnLimits = TurnLimits()
     admission: AdmissionLimits = AdmissionLimits()
@@ -112,17 +113,26 @@ class TurnService:
             tools=tools,
             formatters=formatters,
             clock=self._clock,
+            wait_timeout=self._settings.wait_timeout,
         )
+        self._owner = this_process()
         self._admissions = Admissions(
             store=store, models=models, tools=tools, clock=self._clock, limits=self._settings.admission
         )
         self._questions = Questions(store=store, models=models, tools=tools, system=self._settings.system)
         self._chats = Chats(store=store, models=models, clock=self._clock)
         self._followers = Followers(store, self._live)
-        self._running: dict[str, TurnRunner] = {}
-        self._owner = this_process()
+        self._running = Running(
+            self._house,
+            models=models,
+            questions=self._questions,
+            limits=self._settings.turn,
+            bounds=self._admissions.bounds,
+            owner=self._owner,
+            appeared=self._followers.appeared,
+        )
+        self._answering = Answering(store, tools, persist_timeout=self._settings.journal.persist_timeout)
         self._draining = False
-        self._idle = asyncio.Event()
         self._stack = AsyncExitStack()
         self._tasks: TaskGroup | None = None
 
@@ -130,7 +140,7 @@ class TurnService:
         async with AsyncExitStack() as stack:
             self._tasks = await stack.enter_async_context(anyio.create_task_group())
             self._tasks.start_soon(self._journal.run)
-            await end_orphans(self._store, owner=self._owner, clock=self._clock)
+            self._tasks.start_soon(self._running.look, self._tasks)
             self._stack = stack.pop_all()
         return self
 
@@ -188,7 +198,24 @@ class TurnService:
         begun = self._running.get(turn_id)
         if begun is not None:  # it had been stored, and was about to run
             begun.receive(i.CancelRequested(mode=mode))
+        elif row.status == "waiting" and stored:
+            self._running.take_up_soon(turn_id)
         return _cancelled(await looking.view(self._store, turn_id, begun), stored=stored), ended
+
+    async def tool_results(self, turn_id: str, post: PostToolResults, *, principal: str = LOCAL) -> TurnView:
+        """Results of a client's tools: stored when this returns, all or none; the turn goes on with them.
+
+        A repeat with the same values is no fault. Raises ``RequestError``, ``StoreError``.
+        """
+        await self._own_turn(turn_id, principal)
+        answers = await self._answering.results(turn_id, post, self._running.get(turn_id))
+        return await self._go_on(turn_id, answers)
+
+    async def approve(self, turn_id: str, post: PostApproval, *, principal: str = LOCAL) -> TurnView:
+        """A person's decision, or answer to what a tool asked; likewise."""
+        await self._own_turn(turn_id, principal)
+        answers = await self._answering.approval(turn_id, post, self._running.get(turn_id))
+        return await self._go_on(turn_id, answers)
 
     def reader(self, turn_id: str, *, after: int, each: bool, encode: Encode) -> Reader:
         """For surfaces, which frame each event line by ``encode``: always the same function, since readers share."""
@@ -204,7 +231,7 @@ class TurnService:
     async def position(self, turn_id: str, *, after: int, principal: str = LOCAL) -> Literal["ended", "open"]:
         """``ended``: the turn has, and nothing comes after ``after``."""
         row = await self._own_turn(turn_id, principal)
-        if turn_id in self._running or row.ended_at is None:
+        if self._running.get(turn_id) is not None or row.ended_at is None:
             return "open"
         return "ended" if after >= row.last_seq else "open"
 
@@ -219,7 +246,7 @@ class TurnService:
             raise InvalidRequest.at("/round", f"is {round}, the turn has rounds 1 to {rounds}")
         shown = as_of_round(current, round or rounds)
         question = await self._questions.of(row)
-        turns = tuple(self._with_readings(turn) for turn in (*question.before, shown))
+        turns = tuple(self._with_readings(turn, question) for turn in (*question.before, shown))
         question = msgspec.structs.replace(question, before=turns[:-1])
         request = ask(question, turns[-1], round=round or rounds, last=False, data={})
         readings = {call_id: reading for turn in turns for call_id, reading in turn.readings.items()}
@@ -259,6 +286,14 @@ class TurnService:
         if datum is None:
             raise NotFound(f"block {index} of turn {turn_id} has no data")
         return datum
+
+    async def output(self, turn_id: str, call_id: str, *, principal: str = LOCAL) -> KeptOutput:
+        """The whole of an output that is kept beside its turn."""
+        row = await self._own_turn(turn_id, principal)
+        found = await self._store.result(row.chat_id, call_id)
+        if found is None or found[0] != turn_id or not isinstance(found[1].bytes, int):
+            raise NotFound(f"call {call_id} of turn {turn_id} has no output beside the turn")
+        return KeptOutput(self._store, turn_id, found[1])
 
     # Chats
 
@@ -336,34 +371,36 @@ class TurnService:
     def release_readers(self) -> None:
         """Take no more turns, and end every event stream at once; readers come back with their cursor."""
         self._draining = True
+        self._running.closing = True
         self._followers.close()
-        for runner in self._running.values():
-            runner.live.wake()
+        self._running.wake()
 
     async def drain(self, seconds: float) -> None:
         """Let running turns end for ``seconds``, end the rest as interrupted, store everything. May be repeated."""
         self.release_readers()
-        if self._running:
+        if len(self._running):
             with anyio.move_on_after(seconds):
-                await self._no_turn_runs()
-        error = e.ErrorInfo(code="interrupted", message=INTERRUPTED, retryable=True)
-        for runner in list(self._running.values()):
-            runner.receive(i.Interrupted(error=error))
+                await self._running.none()
+        self._running.interrupt(e.ErrorInfo(code="interrupted", message=INTERRUPTED, retryable=True))
         with anyio.move_on_after(CLOSING_SECONDS):
-            await self._no_turn_runs()
+            await self._running.none()
         if not await self._journal.close(timeout=CLOSING_SECONDS):
             _logger.error("the store did not take everything in %g s", CLOSING_SECONDS)
 
     # Inside
 
     def _live(self, turn_id: str) -> LiveLog | None:
-        runner = self._running.get(turn_id)
-        return None if runner is None else runner.live
+        return self._running.live(turn_id)
 
-    async def _no_turn_runs(self) -> None:
-        while self._running:
-            self._idle.clear()
-            await self._idle.wait()
+    async def _go_on(self, turn_id: str, answers: Sequence[Answer]) -> TurnView:
+        """With answers that are stored: here, where it runs here; else whoever runs it sees them."""
+        runner = self._running.get(turn_id)
+        if runner is None or runner.machine.waiting:
+            self._running.take_up_soon(turn_id)
+        else:
+            for answer in answers:
+                runner.receive(i.Answered(answer=answer))
+        return await looking.view(self._store, turn_id, self._running.get(turn_id))
 
     def _refuse_when_draining(self) -> None:
         if self._draining:
@@ -407,66 +444,11 @@ class TurnService:
             if not outcome.done():
                 outcome.set_exception(error)
             return
-        runner = self._runner(admission, principal, began) if isinstance(begun, Accepted) else None
-        if runner is not None:
-            self._running[runner.row.id] = runner
+        runner = self._running.begin(admission, principal, began) if isinstance(begun, Accepted) else None
         if not outcome.done():
             outcome.set_result(begun)
         if runner is not None:
-            await self._run(runner)
-
-    def _runner(self, admission: Admission, principal: str, began: float) -> TurnRunner:
-        row = admission.new.assistant
-        turn_limits = self._settings.turn
-        plan = TurnPlan(
-            turn_id=row.id,
-            chat_id=row.chat_id,
-            prev_turn_id=row.prev_turn_id,
-            created_at=row.created_at,
-            model=row.model or "",
-            provider=admission.resolved.provider.name,
-            tools=self._rules(row),
-            limits=msgspec.structs.replace(
-                turn_limits, rounds=admission.rounds, retries=admission.resolved.provider.max_retries
-            ),
-        )
-        return TurnRunner(
-            self._house,
-            row=row,
-            principal=principal,
-            machine=TurnMachine(plan, epoch=row.epoch),
-            provider=admission.resolved.provider,
-            ask_with=partial(self._questions.of, row, chat=admission.chat, user=admission.user),
-            seconds=admission.seconds,
-            began=began,
-        )
-
-    def _rules(self, row: TurnRow) -> dict[str, ToolRule]:
-        rules: dict[str, ToolRule] = {}
-        for name in () if row.request is None else row.request.tools:
-            tool = self._tools.get(name)
-            if tool is not None:
-                rules[name] = ToolRule(
-                    effect=tool.effect,
-                    eager=tool.eager,
-                    asks_approval=tool.asks_approval,
-                    check=tool.check,
-                    lane=tool.lane,
-                )
-        return rules
-
-    async def _run(self, runner: TurnRunner) -> None:
-        try:
-            await runner.run()
-        except Exception:  # the last supervisor: a turn that breaks breaks nobody else
-            _logger.exception("turn %s broke at its end", runner.row.id)
-        finally:
-            self._running.pop(runner.row.id, None)
-            runner.over.set()
-            self._idle.set()
-        if runner.unstored is not None:
-            error = e.ErrorInfo(code=runner.unstored.code, message=runner.unstored.message, retryable=True)
-            await end_unstored(self._store, runner.row.id, owner=self._owner, clock=self._clock, error=error)
+            await self._running.run(runner)
 
     async def _repeat(self, made: TurnRow, principal: str, fingerprint: str) -> Started:
         chat = await self._store.chat(made.chat_id)
@@ -532,9 +514,9 @@ class TurnService:
             raise NotFound(f"there is no turn {turn_id}")
         return stored
 
-    def _with_readings(self, turn: StoredTurn) -> StoredTurn:
+    def _with_readings(self, turn: StoredTurn, question: Question) -> StoredTurn:
         """With what the model would read of results it has not read yet; nothing is stored."""
-        read = read_results([turn], formatters=self._formatters, tools=self._tools, corrections={})
+        read = read_results([turn], question, formatters=self._formatters, tools=self._tools, corrections={})
         return with_readings(turn, read.get(turn.row.id, []))
 
     async def _view(self, turn: StoredTurn, siblings: Sequence[str]) -> TurnView:

@@ -16,16 +16,20 @@ _Kind = Literal["round", "block", "tool_held", "tool_wait", "tool_run", "store",
 
 
 class TimelineRecorder:
-    """``now`` is seconds on a clock that never goes back; ``began`` is what it said when the turn was created."""
+    """``now`` is seconds on a clock that never goes back; ``began`` is what it said when the turn was created.
+    ``earlier`` are the spans of the owners before; what they left open goes on."""
 
-    def __init__(self, *, now: Callable[[], float], began: float) -> None:
+    def __init__(self, *, now: Callable[[], float], began: float, earlier: Sequence[Span] = ()) -> None:
         self._now = now
         self._began = began
-        self._spans: dict[tuple[str, str], Span] = {}
+        self._earlier = [span for span in earlier if span.end_ms is not None]
+        self._spans: dict[tuple[str, str], Span] = {
+            (span.kind, span.call_id): span for span in earlier if span.end_ms is None and isinstance(span.call_id, str)
+        }
         self._open("owner", "", name="owner", round=0)
 
     def spans(self) -> tuple[Span, ...]:
-        return tuple(self._spans.values())
+        return (*self._earlier, *self._spans.values())
 
     def see(self, event: e.Event, turn: Turn, *, held: Callable[[str], bool]) -> None:
         """``event``, no delta, was just said; ``turn`` has it. ``held``: tools of this name wait for their response."""
@@ -51,6 +55,12 @@ class TimelineRecorder:
                 self._close("tool_held", event.call_id)
                 self._close("tool_wait", event.call_id)
                 self._open_call("tool_run", start)
+            case e.CallWaiting():
+                self._open_call("waiting", turn.starts[event.index])
+            case e.CallAnswered():
+                self._close("waiting", event.call_id)
+            case e.TurnWaiting():
+                self._close("owner", "")
             case e.TurnEnd():
                 for kind, name in list(self._spans):
                     self._close(kind, name)
@@ -68,7 +78,7 @@ class TimelineRecorder:
         if start.block_type == "tool_use":
             self._open_call("tool_held" if held(start.tool_name) else "tool_wait", start)
         else:
-            for kind in ("tool_held", "tool_wait", "tool_run"):
+            for kind in ("tool_held", "tool_wait", "tool_run", "waiting"):
                 self._close(kind, start.call_id)
 
     def _open_call(self, kind: _Kind, start: e.BlockStart) -> None:
@@ -108,6 +118,11 @@ class TimelineRecorder:
 
 def _round_key(event: e.RoundStart | e.RoundStop) -> str:
     return f"{event.round}.{event.attempt}"
+
+
+def owned_seconds(spans: Sequence[Span]) -> float:
+    """How long the turn was run by anybody: the time that counts, waiting does not."""
+    return sum(span.end_ms - span.start_ms for span in spans if span.kind == "owner" and span.end_ms is not None) / 1000
 
 
 def overlap_ms(spans: Sequence[Span]) -> float:

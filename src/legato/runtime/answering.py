@@ -1,0 +1,133 @@
+"""What people and clients say to the calls that wait for them: checked against what was asked, before it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import anyio
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from legato.core.blocks import CallError, Json, ToolUseBlock
+from legato.core.errors import Conflict, InvalidRequest, NotFound, StoreUnavailable
+from legato.core.events import NeedKind
+from legato.core.posts import PostApproval, PostToolResults
+from legato.core.records import Answer, KeptNeed
+from legato.core.text import clean
+from legato.ports import Store, Tools
+from legato.runtime.outputs import cleaned
+from legato.runtime.runner import TurnRunner
+
+OUTPUT_BYTES = 1_048_576
+"""Of a client's result as JSON: it is kept in the log as it is. A client that has more keeps it, and gives a part."""
+
+
+class Answering:
+    """``persist_timeout`` is seconds: how long a need that was just said may take to be stored."""
+
+    def __init__(self, store: Store, tools: Tools, *, persist_timeout: float) -> None:
+        self._store = store
+        self._tools = tools
+        self._persist_timeout = persist_timeout
+
+    async def results(self, turn_id: str, post: PostToolResults, runner: TurnRunner | None) -> Sequence[Answer]:
+        """Keep the results of a client's tools. Raises ``RequestError``, ``StoreError``; then nothing is kept."""
+        needs = await self._needs(turn_id, runner)
+        answers = []
+        for place, result in enumerate(post.results):
+            path = f"/results/{place}"
+            if any(result.call_id == other.call_id for other in post.results[:place]):
+                raise InvalidRequest.at(f"{path}/call_id", f"{result.call_id} is answered twice in this request")
+            _newest(needs, result.call_id, turn_id, ("client_tool",), f"{path}/call_id")
+            if (result.output is UNSET) == (result.error is UNSET):
+                raise InvalidRequest.at(path, "needs either output or error")
+            answers.append(
+                Answer(
+                    call_id=result.call_id,
+                    output=UNSET if result.output is UNSET else _bounded(result.output, f"{path}/output"),
+                    error=UNSET
+                    if isinstance(result.error, UnsetType)
+                    else CallError("client_error", clean(result.error)),
+                )
+            )
+        await self._store.answer(turn_id, answers)
+        return answers
+
+    async def approval(self, turn_id: str, post: PostApproval, runner: TurnRunner | None) -> Sequence[Answer]:
+        """Keep a decision, likewise."""
+        kept = _newest(await self._needs(turn_id, runner), post.call_id, turn_id, ("approval", "input"), "/call_id")
+        if kept.need.kind == "approval":
+            await self._check(turn_id, post, runner)
+        answer = Answer(
+            call_id=post.call_id,
+            decision=post.decision,
+            input=post.input if isinstance(post.input, UnsetType) else _bounded(post.input, "/input"),
+            reason=post.reason if isinstance(post.reason, UnsetType) else clean(post.reason),
+        )
+        if kept.need.running and runner is None and kept.answer is None:
+            raise Conflict(
+                f"call {post.call_id} does not wait any more: its server stopped while it asked",
+                code="call_not_waiting",
+                turn_id=turn_id,
+            )
+        await self._store.answer(turn_id, [answer])
+        return [answer]
+
+    async def _needs(self, turn_id: str, runner: TurnRunner | None) -> Mapping[str, KeptNeed]:
+        """The newest need of each call. One that was just said is stored first: it can be answered then."""
+        if runner is not None and not runner.machine.ended:
+            with anyio.move_on_after(self._persist_timeout) as scope:
+                await runner.kept()
+            if scope.cancelled_caught:
+                seconds = self._persist_timeout
+                raise StoreUnavailable(f"the store did not answer in {seconds:g} s; repeat the request")
+        return {kept.need.call_id: kept for kept in await self._store.needs(turn_id)}
+
+    async def _check(self, turn_id: str, post: PostApproval, runner: TurnRunner | None) -> None:
+        """Arguments in the model's place are held to what the tool takes."""
+        if isinstance(post.input, UnsetType):
+            return
+        if post.decision == "deny":
+            raise InvalidRequest.at("/input", "goes with approve; say why not in reason")
+        name = await self._tool_name(turn_id, post.call_id, runner)
+        tool = None if name is None else self._tools.get(name)
+        if tool is None:
+            return  # the tool is gone; the machine answers the call with that
+        wrong = await anyio.to_thread.run_sync(partial(tool.check, post.input))
+        if wrong is not None:
+            raise InvalidRequest.at("/input", wrong)
+
+    async def _tool_name(self, turn_id: str, call_id: str, runner: TurnRunner | None) -> str | None:
+        stored = await self._store.load(turn_id) if runner is None else runner.stored()
+        for block in () if stored is None else stored.blocks:
+            if isinstance(block, ToolUseBlock) and block.call_id == call_id:
+                return block.tool_name
+        return None
+
+
+def _newest(
+    needs: Mapping[str, KeptNeed], call_id: str, turn_id: str, kinds: tuple[NeedKind, ...], path: str
+) -> KeptNeed:
+    kept = needs.get(call_id)
+    if kept is None:
+        raise NotFound(f"no call {call_id} of turn {turn_id} waits for anybody", code="unknown_call")
+    if kept.need.kind not in kinds:
+        where = "tool_results" if kept.need.kind == "client_tool" else "approvals"
+        raise InvalidRequest.at(path, f"{call_id} waits for {_WORDS[kept.need.kind]}: post that to {where}")
+    return kept
+
+
+_WORDS: Mapping[NeedKind, str] = {
+    "client_tool": "the result of a client's tool",
+    "approval": "a yes or no",
+    "input": "an answer",
+}
+
+
+def _bounded(value: Json, path: str) -> Json:
+    size = len(msgspec.json.encode(value))
+    if size > OUTPUT_BYTES:
+        message = f"has {size} bytes as JSON, limit is {OUTPUT_BYTES}"
+        raise InvalidRequest.at(path, message, limit=OUTPUT_BYTES, actual=size)
+    return cleaned(value)

@@ -1,0 +1,324 @@
+"""The turns that run in this process: begun, taken up from an earlier owner, and over.
+
+A turn is taken up when its owner died, when somebody answered what it waited for, when a cancel was asked for
+meanwhile, or when nobody answered in time. What follows is the machine's business; here it is found, claimed and run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import anyio
+import msgspec
+from anyio.abc import TaskGroup
+
+from legato.core import events as e
+from legato.core import inputs as i
+from legato.core.errors import LegatoError, RequestError, StoreError
+from legato.core.plan import TurnLimits, TurnPlan
+from legato.core.records import Chat, KeptNeed, Limits, StoredTurn, TurnRow
+from legato.core.resuming import RECOVERIES, Stored, recoveries
+from legato.core.schedule import ToolRule
+from legato.core.turn import TurnMachine
+from legato.observability import count
+from legato.ports import Models, Resolved
+from legato.runtime.admission import Admission
+from legato.runtime.clock import seconds_between
+from legato.runtime.live import LiveLog
+from legato.runtime.looking import stored_events
+from legato.runtime.owner import is_gone
+from legato.runtime.questions import Questions
+from legato.runtime.recovery import end_interrupted, end_unstored
+from legato.runtime.runner import House, TakenUp, TurnRunner
+from legato.runtime.timeline import owned_seconds
+
+_logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+"""Between two looks at the store for turns to take up, and for answers that came to another process."""
+ORPHANS_EVERY = 5
+"""Looks between two for turns whose owner died: that asks for every turn that has not ended."""
+
+
+class Running:
+    """``bounds`` gives the rounds and seconds of a turn; ``appeared`` is called when one is taken up."""
+
+    def __init__(
+        self,
+        house: House,
+        *,
+        models: Models,
+        questions: Questions,
+        limits: TurnLimits,
+        bounds: Callable[[Limits], tuple[int, float]],
+        owner: str,
+        appeared: Callable[[], None],
+    ) -> None:
+        self._house = house
+        self._models = models
+        self._questions = questions
+        self._limits = limits
+        self._bounds = bounds
+        self._owner = owner
+        self._appeared = appeared
+        self._runners: dict[str, TurnRunner] = {}
+        self._late_tools: set[str] = set()
+        self._taking: set[str] = set()
+        self._claimed: set[str] = set()
+        """Taken from an earlier owner, and not running yet: the store failed meanwhile."""
+        self._idle = asyncio.Event()
+        self._tasks: TaskGroup | None = None
+        self.closing = False
+
+    def __len__(self) -> int:
+        return len(self._runners)
+
+    def get(self, turn_id: str) -> TurnRunner | None:
+        return self._runners.get(turn_id)
+
+    def live(self, turn_id: str) -> LiveLog | None:
+        runner = self._runners.get(turn_id)
+        return None if runner is None else runner.live
+
+    async def look(self, tasks: TaskGroup) -> None:
+        """Until cancelled: take up what waits for an owner."""
+        self._tasks = tasks
+        for look in itertools.count():
+            try:
+                if look % ORPHANS_EVERY == 0:
+                    await self._take_up_orphans()
+                await self._take_up_answered()
+            except StoreError as error:
+                count("take_up_retries")
+                _logger.debug("the store cannot be asked for turns to take up: %s", error.message)
+            await anyio.sleep(LOOK_SECONDS)
+
+    def take_up_soon(self, turn_id: str) -> None:
+        """In a task of its own, unless that is under way."""
+        if self._tasks is not None and turn_id not in self._taking and not self.closing:
+            self._taking.add(turn_id)
+            self._tasks.start_soon(self._take_up, turn_id)
+
+    def begin(self, admission: Admission, principal: str, began: float) -> TurnRunner:
+        """The runner of a turn that was just stored; ``run`` it."""
+        row = admission.new.assistant
+        return self._keep(
+            TurnRunner(
+                self._house,
+                row=row,
+                principal=principal,
+                machine=self._machine(row, admission.resolved, admission.rounds),
+                provider=admission.resolved.provider,
+                ask_with=partial(self._questions.of, row, chat=admission.chat, user=admission.user),
+                seconds=admission.seconds,
+                began=began,
+                early_start_off=self._stop_early_start,
+            )
+        )
+
+    async def run(self, runner: TurnRunner) -> None:
+        """To the end of the turn, or until it is at rest."""
+        try:
+            await runner.run()
+        except Exception:  # the last supervisor: a turn that breaks breaks nobody else
+            _logger.exception("turn %s broke at its end", runner.row.id)
+        finally:
+            self._runners.pop(runner.row.id, None)
+            runner.over.set()
+            self._idle.set()
+        if runner.unstored is not None:
+            error = e.ErrorInfo(code=runner.unstored.code, message=runner.unstored.message, retryable=True)
+            house = self._house
+            await end_unstored(house.store, runner.row.id, owner=self._owner, clock=house.clock, error=error)
+
+    def interrupt(self, error: e.ErrorInfo) -> None:
+        """End every turn that runs here."""
+        for runner in list(self._runners.values()):
+            runner.receive(i.Interrupted(error=error))
+
+    def wake(self) -> None:
+        """Every reader looks again."""
+        for runner in self._runners.values():
+            runner.live.wake()
+
+    async def none(self) -> None:
+        """Wait until no turn runs."""
+        while self._runners:
+            self._idle.clear()
+            await self._idle.wait()
+
+    # Who needs an owner
+
+    async def _take_up_orphans(self) -> None:
+        for row in await self._house.store.unended():
+            if row.status != "waiting" and row.owner != self._owner and is_gone(row.owner):
+                self.take_up_soon(row.id)
+
+    async def _take_up_answered(self) -> None:
+        house = self._house
+        for row in await house.store.to_wake(house.clock.now()):
+            self.take_up_soon(row.id)
+        for turn_id in self._claimed - self._runners.keys():
+            self.take_up_soon(turn_id)
+        for runner in [each for each in self._runners.values() if each.machine.turn.waiting]:
+            for kept in await house.store.needs(runner.row.id):
+                if kept.answer is not None and not kept.taken:
+                    runner.receive(i.Answered(answer=kept.answer))
+
+    async def _take_up(self, turn_id: str) -> None:
+        try:
+            runner = self._runners.get(turn_id)
+            if runner is not None:
+                if not runner.machine.waiting:
+                    return
+                await runner.over.wait()
+            runner = await self._claim(turn_id)
+        except LegatoError as error:
+            count("take_up_retries")
+            _logger.warning("turn %s cannot be taken up yet: %s", turn_id, error.message)
+            return
+        finally:
+            self._taking.discard(turn_id)
+        if runner is not None:
+            self._appeared()
+            await self.run(runner)
+
+    async def _claim(self, turn_id: str) -> TurnRunner | None:
+        """The turn's new runner; None if it needs none, or is ended here and now. Raises ``StoreError``."""
+        house = self._house
+        row = await house.store.turn(turn_id)
+        if row is None or row.ended_at is not None or self.closing:
+            self._claimed.discard(turn_id)
+            return None
+        ours = turn_id in self._claimed
+        if not ours and row.status != "waiting" and not is_gone(row.owner):
+            return None
+        if not await house.store.claim(turn_id, epoch=row.epoch + 1, owner=self._owner):
+            return None
+        self._claimed.add(turn_id)
+        runner = await self._taken_up(row)
+        self._claimed.discard(turn_id)
+        return runner
+
+    async def _taken_up(self, row: TurnRow) -> TurnRunner | None:
+        """``row`` is as it was before the claim."""
+        store = self._house.store
+        kept, chat = await store.load(row.id), await store.chat(row.chat_id)
+        if kept is None or chat is None:
+            return None
+        events = await stored_events(store, row.id)
+        intents = {intent.call_id for intent in await store.intents(row.id)}
+        stored = Stored(events=events, intents=intents, needs=await store.needs(row.id))
+        error, resolved = self._why_not(row, events)
+        if resolved is None:
+            house = self._house
+            await end_interrupted(store, kept.row, stored, clock=house.clock, error=error)
+            return None
+        if row.status != "waiting":
+            count("turns_recovered")
+            _logger.warning("turn %s lost its server: it goes on here", row.id)
+        return await self._resumed(row, kept, stored, chat, resolved)
+
+    def _why_not(self, row: TurnRow, events: list[e.Event]) -> tuple[e.ErrorInfo, Resolved | None]:
+        """Who serves its model; or why it cannot go on."""
+        tries = recoveries(events)
+        if row.status != "waiting" and tries >= RECOVERIES:
+            message = f"the server stopped {tries + 1} times while the turn was running, limit is {RECOVERIES}"
+            return e.ErrorInfo(code="recovery_exhausted", message=message), None
+        try:
+            return e.ErrorInfo(code="", message=""), self._models.resolve(row.model)
+        except RequestError as refused:
+            return e.ErrorInfo(code=refused.code, message=refused.message), None
+
+    async def _resumed(
+        self, row: TurnRow, kept: StoredTurn, stored: Stored, chat: Chat, resolved: Resolved
+    ) -> TurnRunner:
+        house = self._house
+        spans = await house.store.spans(row.id)
+        rounds, seconds = self._bounds_of(row)
+        waited = row.wait_until if row.status == "waiting" else None
+        owned = kept.row
+        return self._keep(
+            TurnRunner(
+                house,
+                row=owned,
+                principal=chat.owner,
+                machine=self._machine(owned, resolved, rounds),
+                provider=resolved.provider,
+                ask_with=partial(self._questions.of, owned, chat=chat),
+                seconds=max(1.0, seconds - owned_seconds(spans)),
+                began=house.clock.monotonic() - seconds_between(row.created_at, house.clock.now()),
+                early_start_off=self._stop_early_start,
+                taken_up=TakenUp(
+                    turn=kept,
+                    stored=stored,
+                    spans=spans,
+                    cancelled=kept.row.cancel_requested,
+                    wait_until=waited if _still_waits(stored.needs) else None,
+                    wait_over=waited is not None and waited <= house.clock.now(),
+                ),
+            )
+        )
+
+    def _bounds_of(self, row: TurnRow) -> tuple[int, float]:
+        """As it was asked for; where the server allows less by now, its own."""
+        try:
+            return self._bounds(Limits() if row.request is None else row.request.limits)
+        except RequestError:
+            return self._bounds(Limits())
+
+    # What a turn is run with
+
+    def _keep(self, runner: TurnRunner) -> TurnRunner:
+        self._runners[runner.row.id] = runner
+        return runner
+
+    def _machine(self, row: TurnRow, resolved: Resolved, rounds: int) -> TurnMachine:
+        plan = TurnPlan(
+            turn_id=row.id,
+            chat_id=row.chat_id,
+            prev_turn_id=row.prev_turn_id,
+            created_at=row.created_at,
+            model=row.model or "",
+            provider=resolved.provider.name,
+            tools=self._rules(row),
+            client_tools=() if row.request is None else [tool.name for tool in row.request.client_tools],
+            limits=msgspec.structs.replace(self._limits, rounds=rounds, retries=resolved.provider.max_retries),
+        )
+        return TurnMachine(plan, epoch=row.epoch)
+
+    def _rules(self, row: TurnRow) -> dict[str, ToolRule]:
+        rules: dict[str, ToolRule] = {}
+        for name in () if row.request is None else row.request.tools:
+            tool = self._house.tools.get(name)
+            if tool is not None:
+                rules[name] = ToolRule(
+                    effect=tool.effect,
+                    eager=tool.eager,
+                    late=name in self._late_tools,
+                    asks_approval=tool.asks_approval,
+                    check=tool.check,
+                    lane=tool.lane,
+                )
+        return rules
+
+    def _stop_early_start(self, tool_name: str) -> None:
+        """Until restart: a wire changed a call of it after the call was started, and may do so again."""
+        if tool_name in self._late_tools:
+            return
+        self._late_tools.add(tool_name)
+        count("early_start_off", tool=tool_name)
+        _logger.warning(
+            "arguments of %s changed after a call was started: its calls start late until restart", tool_name
+        )
+        for runner in list(self._runners.values()):
+            runner.hear_of(i.EarlyStartOff(tool_name))
+
+
+def _still_waits(needs: Sequence[KeptNeed]) -> bool:
+    """Some need that the turn had before is still open."""
+    return any(kept.answer is None for kept in needs)
