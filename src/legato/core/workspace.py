@@ -259,10 +259,13 @@ def _revived(shelf: Shelf, path: str, change: Restore) -> Write:
     if gone is None:
         raise NotFound(f"there is no document {path!r}, and none that was deleted")
     _check_version(gone, change.version)
-    text = gone.text if change.to_version is None else shelf.text_at(gone.nr, change.to_version)
+    place = _place(shelf, gone.path, but=None, own=set())
+    if change.to_version is None:
+        return _stays(gone, "restored", place, gone=True)
+    text = shelf.text_at(gone.nr, change.to_version)
     if text is None:
         raise NotFound(f"no version {change.to_version} is kept of {gone.path!r}")
-    return _says(gone.nr, "restored", _place(shelf, gone.path, but=None, own=set()), text)
+    return _says(gone.nr, "restored", place, text)
 
 
 def _revived_folder(shelf: Shelf, folder: str, change: Restore) -> list[Write]:
