@@ -8,6 +8,7 @@ and its record. Whoever follows reads the live log; the journal's tail gets the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
@@ -107,6 +108,7 @@ class TurnRunner:
         self._seconds = seconds
         self._early_start_off = early_start_off
         self._taken_up = taken_up
+        self._counted = taken_up is None
         self._tail: Tail = house.journal.tail(row.id, epoch=row.epoch, seq=row.epoch * e.EPOCH_SIZE)
         self._tail.on_stored = self.live.trim
         self._tail.on_failure = self._not_stored
@@ -283,6 +285,7 @@ class TurnRunner:
     async def _ask(self, asked: a.CallModel, scope: anyio.CancelScope) -> None:
         with scope:
             try:
+                await self._once_counted()
                 if asked.retry:
                     await anyio.sleep(_backoff(asked.retry, asked.retry_after))
                 request = await self._prepare(asked)
@@ -388,7 +391,16 @@ class TurnRunner:
             return  # the tail has told the machine
         self.receive(i.IntentStored(call_id=intent.call_id))
 
+    async def _once_counted(self) -> None:
+        """That the turn was taken up is stored before anything of it runs: one that brings its server down would do so
+        for ever if nobody could count how often."""
+        if not self._counted:
+            with contextlib.suppress(PersistenceFailedError):  # the machine was told, and stops what is about to start
+                await self._tail.stored()
+            self._counted = True
+
     async def _run_tool(self, started: a.StartTool, flag: CancelFlag) -> None:
+        await self._once_counted()
         call = StartedCall(
             turn_id=self.row.id,
             chat_id=self.row.chat_id,
@@ -406,6 +418,7 @@ class TurnRunner:
         self.receive(end)
 
     async def _reconcile(self, asked: a.Reconcile, flag: CancelFlag) -> None:
+        await self._once_counted()
         end = await self._house.toolbox.reconcile(
             turn_id=self.row.id,
             call_id=asked.call_id,
