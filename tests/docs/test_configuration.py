@@ -29,6 +29,7 @@ TABLES = {
     "## `[tools]` and `[formatters]`": "",
     "## `[chat]`": "chat.",
     "## `[web]`": "web.",
+    "## `[documents]`": "documents.",
     "## `[limits]`": "limits.",
     "## `[storage]`": "storage.",
     "### `[mcp]`": "mcp.",

@@ -176,7 +176,7 @@ async def test_a_preflight_says_what_an_allowed_page_may_send() -> None:
         assert status_of(answer) == 204
         assert b"access-control-allow-origin: http://localhost:5173\r\n" in answer
         assert b"access-control-allow-headers: authorization, content-type, last-event-id, x-api-key\r\n" in answer
-        assert b"access-control-allow-methods: GET, HEAD, POST, PATCH, DELETE\r\n" in answer
+        assert b"access-control-allow-methods: GET, HEAD, POST, PUT, PATCH, DELETE\r\n" in answer
         refused = await edge.ask(get("/v1/turns", "Origin: https://evil.example", *asked, method="OPTIONS"))
         assert status_of(refused) == 403
         assert edge.service.calls == []

@@ -33,6 +33,15 @@ PATHS = {
     "/v1/chats": {"get", "post"},
     "/v1/chats/{chat_id}": {"get", "patch", "delete"},
     "/v1/chats/{chat_id}/turns": {"get"},
+    "/v1/documents": {"get"},
+    "/v1/documents/search": {"get"},
+    "/v1/documents/at/{path}": {"get", "put", "delete"},
+    "/v1/documents/versions/{path}": {"get"},
+    "/v1/documents/diff/{path}": {"get"},
+    "/v1/documents/edit": {"post"},
+    "/v1/documents/move": {"post"},
+    "/v1/documents/restore": {"post"},
+    "/v1/documents/archive": {"get", "post"},
     "/v1/tools": {"get"},
     "/v1/models": {"get"},
     "/v1/openapi.json": {"get"},
@@ -108,7 +117,7 @@ async def test_what_is_named_is_served_and_what_is_served_is_named(
 ) -> None:
     async with shared_edge.client() as client:
         for path, methods in document["paths"].items():
-            concrete = path.format(turn_id="t1", chat_id="c1", call_id="call_1", index=0, code="internal")
+            concrete = path.format(turn_id="t1", chat_id="c1", call_id="call_1", index=0, code="internal", path="a/b")
             allowed = set((await client.options(concrete)).headers["allow"].lower().split(", "))
             assert allowed - {"options", "head"} == set(methods)
             assert ("head" in allowed) is ("get" in methods)

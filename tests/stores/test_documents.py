@@ -27,7 +27,7 @@ from legato.stores.sqlite import open_sqlite
 
 pytestmark = pytest.mark.anyio
 
-BOUNDS = Bounds(document_bytes=200, documents=8, workspace_bytes=600, versions=3, deleted=2)
+BOUNDS = Bounds(document_bytes=200, documents=8, workspace_bytes=600, versions=3, deleted=2, changed=5)
 
 
 class Desk:
@@ -487,3 +487,23 @@ async def test_a_folder_leaves_with_all_below_it_unless_it_is_too_large(desk: De
     with pytest.raises(InvalidRequest, match="8 bytes, limit of an archive is 7") as refused:
         await desk.documents.entries("ann", "a/", max_bytes=7)
     assert refused.value.code == "archive_too_large"
+
+
+async def test_a_change_of_more_documents_than_it_may_touch_is_refused(desk: Desk) -> None:
+    for number in range(6):
+        await desk.put(f"n/{number}")
+    for change in (Delete(path="n/"), Move(path="n/", to="m/")):
+        with pytest.raises(InvalidRequest, match="6 documents, limit of one change is 5") as refused:
+            await desk.do(change)
+        assert refused.value.code == "too_many_documents"
+    assert len(await desk.paths("n/")) == 6
+
+
+async def test_all_that_the_last_deletion_took_can_be_brought_back_however_much_it_is(desk: Desk) -> None:
+    await desk.put("first")
+    await desk.do(Delete(path="first"))
+    for number in range(5):
+        await desk.put(f"n/{number}", "x" * 100)
+    await desk.do(Delete(path="n/"))
+    assert await desk.deleted() == [f"n/{number}" for number in range(5)]
+    assert (await desk.do(Restore(path="n/"))).count == 5

@@ -19,7 +19,9 @@ from legato.ports import Documents
 from legato.stores.memory_documents import MemoryDocuments
 from legato.stores.sqlite import open_sqlite
 
-BOUNDS = Bounds(document_bytes=60, documents=6, workspace_bytes=150, versions=3, deleted=2)
+BOUNDS = Bounds(
+    document_bytes=60, documents=6, workspace_bytes=150, versions=3, version_bytes=100, deleted=2, changed=4
+)
 WORDS = ("dragon", "Dragons", "raven", "Café", "cafe", "hill", "龍", "straße")
 
 names = st.sampled_from(("a", "A", "b", "é", "e\u0301", "dragon.md"))

@@ -33,13 +33,17 @@ _UNSEEN: Final = re.compile("[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """What one owner may keep. Bytes are UTF-8 of the text as it stands; ``versions`` is how many texts of a document
-    are kept, the present one among them, ``deleted`` how many deleted documents can be brought back."""
+    are kept, the present one among them, and ``version_bytes`` what they may have together. ``deleted`` is how many
+    deleted documents can be brought back, of ``workspace_bytes`` too; all that the last deletion took always can.
+    ``changed`` is how many documents one change may move or delete: others wait to write meanwhile."""
 
     document_bytes: int = 1_048_576
     documents: int = 10_000
     workspace_bytes: int = 268_435_456
     versions: int = 100
-    deleted: int = 1_000
+    version_bytes: int = 16_777_216
+    deleted: int = 10_000
+    changed: int = 5_000
 
 
 What: TypeAlias = Literal["created", "edited", "moved", "deleted", "restored"]

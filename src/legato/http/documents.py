@@ -298,7 +298,7 @@ def _changes(routes: DocumentRoutes) -> list[Operation]:
             body=NoBody,
             query=DeleteQuery,
             answers={200: (Changed,)},
-            codes=("document_changed", "path_invalid"),
+            codes=("document_changed", "path_invalid", "too_many_documents"),
         ),
         operation(
             "POST /v1/documents/edit",
@@ -323,7 +323,7 @@ def _changes(routes: DocumentRoutes) -> list[Operation]:
             body=MoveDocument,
             query=NoQuery,
             answers={200: (Changed,)},
-            codes=("not_found", *_PLACED),
+            codes=("not_found", "too_many_documents", *_PLACED),
         ),
         operation(
             "POST /v1/documents/restore",

@@ -83,6 +83,7 @@ CODES: Final[dict[str, Code]] = {
         Code("path_invalid", 422, "The path is none that a document or folder can have"),
         Code("provider_not_configured", 422, "The model's provider has no key"),
         Code("script_invalid", 422, "A line of the script is wrong"),
+        Code("too_many_documents", 422, "The folder has more documents than one change may move or delete"),
         Code("unknown_model", 422, "No provider has this model"),
         Code("unknown_tool", 422, "There is no tool of this name"),
         Code("url_not_supported", 422, "The model's provider takes no URLs; send the data"),

@@ -63,14 +63,18 @@ class _Row:
             text=self.text,
         )
 
-    def forget(self, versions: int) -> None:
+    def forget(self, bounds: Bounds) -> None:
         """As many texts as may be kept, and of what has no text only what is younger than as many changes."""
-        said = sorted((one.version.version for one in self.states if one.text is not None), reverse=True)[:versions]
-        every = sorted((one.version.version for one in self.states), reverse=True)[:versions]
+        room = bounds.version_bytes
+        oldest = 0
+        texts = [one.version for one in self.states[::-1] if one.text is not None]
+        for place, version in enumerate(texts):
+            room -= version.bytes
+            if place == 0 or (place < bounds.versions and room >= 0):
+                oldest = version.version
+        recent = {id(one) for one in self.states[-bounds.versions :]}
         self.states = [
-            one
-            for one in self.states
-            if one.version.version >= said[-1] and (one.text is not None or one.version.version >= every[-1])
+            one for one in self.states if one.version.version >= oldest and (one.text is not None or id(one) in recent)
         ]
 
 
@@ -242,11 +246,18 @@ class MemoryDocuments:
         version = self._changes[owner] = self._changes.get(owner, 0) + 1
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         documents = [self._write(rows, one, version, now) for one in writes]
-        gone = sorted((row for row in rows if row.deleted), key=lambda row: (-row.document.version, row.key))
-        for row in gone[self._bounds.deleted :]:
-            rows.remove(row)
+        if writes[0].what == "deleted":
+            self._forget_deleted(rows, version)
         what = writes[0].what if len({one.what for one in writes}) == 1 else "edited"
         return changed(version, what, documents)
+
+    def _forget_deleted(self, rows: list[_Row], version: int) -> None:
+        gone = sorted((row for row in rows if row.deleted), key=lambda row: (-row.document.version, row.key))
+        room = self._bounds.workspace_bytes
+        for place, row in enumerate(gone):
+            room -= row.document.bytes
+            if row.document.version < version and (place >= self._bounds.deleted or room < 0):
+                rows.remove(row)
 
     def _write(self, rows: list[_Row], one: Write, version: int, now: str) -> Document:
         row = next((row for row in rows if row.nr == one.nr), None)
@@ -276,7 +287,7 @@ class MemoryDocuments:
             text_version=text_version,
         )
         row.states.append(_State(state, one.text))
-        row.forget(self._bounds.versions)
+        row.forget(self._bounds)
         return said
 
 

@@ -15,7 +15,7 @@ from pydantic import Field
 from legato.core.blocks import Json
 from legato.core.context import ToolContext
 from legato.core.documents import PATH_BYTES, Change, Edit, Move, Put, folder_path, key_of
-from legato.core.errors import RequestError, StoreError, ToolError
+from legato.core.errors import NotFound, RequestError, StoreError, ToolError
 from legato.core.passages import stretch
 from legato.core.queries import QUERY_CHARACTERS
 from legato.ports import Documents, Tool
@@ -74,7 +74,7 @@ def _reading(documents: Documents) -> list[Callable[..., object]]:
         of = _folder(folder)
         found = await _said(documents.tree(ctx.principal, of))
         if not found and of:
-            raise ToolError(f"there is no folder {of!r}; doc_tree() shows all there are", code="not_found")
+            raise _refused(NotFound(f"there is no folder {of!r}; doc_tree() shows all there are"))
         listed = [{"path": path, "words": words} for path, words in found[:_TREE_MOST]]
         return {"folder": of, "count": len(found), "documents": listed}
 
@@ -148,7 +148,7 @@ def _folder(text: str) -> str:
     try:
         return folder_path(text)
     except RequestError as error:
-        raise ToolError(error.message, code=error.code) from error
+        raise _refused(error) from error
 
 
 async def _said(asked: Awaitable[T]) -> T:
@@ -156,9 +156,13 @@ async def _said(asked: Awaitable[T]) -> T:
     try:
         return await asked
     except RequestError as error:
-        raise ToolError(error.message, code=error.code) from error
+        raise _refused(error) from error
     except StoreError as error:
         raise ToolError(f"the workspace cannot be reached now: {error.message}", code=error.code) from error
+
+
+def _refused(error: RequestError) -> ToolError:
+    return ToolError(error.message, code=error.code)
 
 
 def _json(value: msgspec.Struct) -> dict[str, Json]:

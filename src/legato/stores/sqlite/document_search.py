@@ -16,10 +16,13 @@ from legato.stores.sqlite.shelf import inside
 
 # A word in a path says more of what a document is about than one in its text.
 _BY_WORDS: Final = """
-SELECT document.path, version, words, document.text FROM document_words JOIN document ON nr = document_words.rowid
-WHERE document_words MATCH :match AND document.owner = :owner AND deleted = 0 AND key >= :first AND key < :last
-AND NOT EXISTS (SELECT 1 FROM json_each(:pieces) WHERE instr(document.text, value) = 0)
-ORDER BY bm25(document_words, 0.0, 4.0, 1.0), key LIMIT :limit OFFSET :offset
+SELECT path, version, words, text FROM (
+    SELECT nr AS found, bm25(document_words, 0.0, 4.0, 1.0) AS score
+    FROM document_words JOIN document ON nr = document_words.rowid
+    WHERE document_words MATCH :match AND document.owner = :owner AND deleted = 0 AND key >= :first AND key < :last
+    AND NOT EXISTS (SELECT 1 FROM json_each(:pieces) WHERE instr(document.text, value) = 0)
+    ORDER BY score, key LIMIT :limit OFFSET :offset
+) JOIN document ON nr = found ORDER BY score, key
 """
 # Without a word that FTS5 could look up every text is read: 20 MB of them in 40 ms.
 _BY_PIECES: Final = """

@@ -35,6 +35,31 @@ from legato.stores.sqlite.writer import Writer
 # Calls whose outcome is kept. A call's fate is asked at the next start, long before so many others were made.
 KEPT_CALLS = 10_000
 
+# What was deleted first, over the bounds; nothing of the deletion itself.
+FORGET_DELETED = """
+DELETE FROM document WHERE nr IN (
+    SELECT nr FROM (
+        SELECT nr, version, row_number() OVER last_first AS place, sum(bytes) OVER last_first AS total
+        FROM document WHERE owner = :owner AND deleted = 1
+        WINDOW last_first AS (ORDER BY version DESC, key)
+    ) WHERE version < :version AND (place > :most OR total > :bytes)
+)
+"""
+# The oldest texts over the bounds; and what has none and is older than as many changes, for no text depends on it.
+FORGET_VERSIONS = """
+DELETE FROM document_version WHERE document = :nr AND (
+    version < (
+        SELECT min(version) FROM (
+            SELECT version, row_number() OVER last_first AS place, sum(bytes) OVER last_first AS total
+            FROM document_version WHERE document = :nr AND text IS NOT NULL
+            WINDOW last_first AS (ORDER BY version DESC)
+        ) WHERE place = 1 OR place <= :most AND total <= :bytes
+    ) OR text IS NULL AND version < (
+        SELECT version FROM document_version WHERE document = :nr ORDER BY version DESC LIMIT 1 OFFSET :most - 1
+    )
+)
+"""
+
 _changed = msgspec.json.Decoder(Changed)
 
 
@@ -104,9 +129,8 @@ def _carry_out(connection: sqlite3.Connection, owner: str, writes: Sequence[Writ
     documents = [_write(connection, owner, one, version, now, bounds) for one in writes]
     if writes[0].what == "deleted":
         connection.execute(
-            "DELETE FROM document WHERE nr IN (SELECT nr FROM document WHERE owner = ? AND deleted = 1"
-            " ORDER BY version DESC, key LIMIT -1 OFFSET ?)",
-            (owner, bounds.deleted),
+            FORGET_DELETED,
+            {"owner": owner, "version": version, "most": bounds.deleted, "bytes": bounds.workspace_bytes},
         )
     return changed(version, writes[0].what if len({one.what for one in writes}) == 1 else "edited", documents)
 
@@ -119,7 +143,7 @@ def _write(connection: sqlite3.Connection, owner: str, one: Write, version: int,
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (nr, version, one.what, one.path, packed, one.bytes, one.words, now),
     )
-    _forget(connection, nr, bounds.versions)
+    connection.execute(FORGET_VERSIONS, {"nr": nr, "most": bounds.versions, "bytes": bounds.version_bytes})
     return document_of(connection.execute(f"SELECT {DOCUMENT} FROM document WHERE nr = ?", (nr,)).fetchone())
 
 
@@ -141,18 +165,6 @@ def _put_row(connection: sqlite3.Connection, owner: str, one: Write, version: in
         (one.path, key, one.text, *state, one.what == "deleted", one.what == "created", now, one.nr),
     )
     return one.nr
-
-
-def _forget(connection: sqlite3.Connection, nr: int, versions: int) -> None:
-    """The oldest texts over the bound, and what has none and is older than as many changes: no text depends on it."""
-    connection.execute(
-        "DELETE FROM document_version WHERE document = :nr AND ("
-        " version < (SELECT version FROM document_version WHERE document = :nr AND text IS NOT NULL"
-        "  ORDER BY version DESC LIMIT 1 OFFSET :most - 1)"
-        " OR text IS NULL AND version < (SELECT version FROM document_version WHERE document = :nr"
-        "  ORDER BY version DESC LIMIT 1 OFFSET :most - 1))",
-        {"nr": nr, "most": versions},
-    )
 
 
 # Reading
