@@ -50,6 +50,7 @@ class _Ending(msgspec.Struct, frozen=True):
 
 
 _INTERRUPTED = e.ErrorInfo(code="interrupted", message="the server stopped during the reply", retryable=True)
+_GOES_ON = "the server stopped while the turn was running; the turn goes on"
 _CANCELLED = _Ending("cancelled", "cancelled")
 CANCELLED = "cancelled: the turn was cancelled"
 
@@ -98,6 +99,10 @@ class TurnMachine:
         return self._calls.corrections
 
     def start(self) -> None:
+        self._begin()
+        self._ask()
+
+    def _begin(self) -> None:
         plan = self.plan
         self._scribe.say(
             e.TurnStart(
@@ -108,7 +113,6 @@ class TurnMachine:
                 created_at=plan.created_at,
             )
         )
-        self._ask()
 
     def resume(self, stored: Stored, *, cancelled: bool = False, wait_over: bool = False) -> None:
         """Instead of ``start``: go on as the turn's next owner, with what was answered meanwhile. ``cancelled``: a
@@ -119,7 +123,9 @@ class TurnMachine:
         self._lost_requests = standing.lost_requests
         if not stored.events:
             self._scribe.rewind(0, ())
-            self.start()
+            self._begin()
+            self._scribe.note(RECOVERED, _GOES_ON)
+            self._ask()
         else:
             self._stand_up(standing, cancelled=cancelled)
         for kept in stored.needs:
@@ -193,7 +199,7 @@ class TurnMachine:
         recalled = Recalled(self._calls, standing, to=to)
         self._scribe.rewind(to, standing.blocks(to=to, cut=recalled.said_anew))
         if not standing.waited:
-            self._scribe.note(RECOVERED, "the server stopped while the turn was running; the turn goes on")
+            self._scribe.note(RECOVERED, _GOES_ON)
         self._last_round = standing.last_was_told_to_end
         self._unreported = standing.unreported
         if last is None:
