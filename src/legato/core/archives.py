@@ -105,6 +105,8 @@ def _files(archive: zipfile.ZipFile) -> Iterator[tuple[zipfile.ZipInfo, str]]:
             continue
         if stat.S_IFMT(mode) not in {0, stat.S_IFREG}:
             _refuse(f"{name[:100]!r} is no file")
+        if ".." in name.split("/"):
+            _refuse(f"{name[:100]!r} leaves the folder it is in")
         if name.startswith("/") or _DRIVE.match(name):
             _refuse(f"{name[:100]!r} is an absolute path")
         if info.flag_bits & _ENCRYPTED:

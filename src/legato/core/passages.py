@@ -79,7 +79,7 @@ def nearest(text: str, passage: str) -> str | None:
     """
     wanted = [line for line in passage.split("\n") if line.strip()]
     lines = lines_of(text)
-    if not wanted:
+    if not wanted or not lines:
         return None
     sought = [set(_WORD.findall(line.lower())) for line in wanted]
     every = set().union(*sought)

@@ -38,11 +38,11 @@ def read_view(output: Json) -> str:
         return f"{head}\n[it is empty]"
     width = len(str(end))
     text = "\n".join(f"{number:>{width}}  {line}" for number, line in enumerate(output["text"].split("\n"), start))
-    told = f"{head}, lines {start} to {end} of {lines}" if (start, end) != (1, lines) else head
+    told = head if (start, end) == (1, lines) else f"{head}, {_lines(start, end)} of {lines}"
     if output["cut"]:
         text += f"\n[… line {end} goes on; only its beginning can be shown …]"
     if end < lines:
-        text += f"\n[… lines {end + 1} to {lines} left out; doc_view(path, start={end + 1}) reads on …]"
+        text += f"\n[… {_lines(end + 1, lines)} left out; doc_view(path, start={end + 1}) reads on …]"
     return f"{told}\n{text}"
 
 
@@ -111,6 +111,10 @@ def _branches(leaves: Sequence[Leaf], indent: str, depth: int) -> Iterator[str]:
 def _natural(name: str) -> list[tuple[int, str]]:
     """``chapter 2`` before ``chapter 10``."""
     return [(int(part), "") if part.isdecimal() else (0, part.casefold()) for part in _DIGITS.split(name)]
+
+
+def _lines(first: int, last: int) -> str:
+    return f"line {first}" if first == last else f"lines {first} to {last}"
 
 
 def _summary(leaves: Sequence[Leaf]) -> str:
