@@ -123,7 +123,7 @@ async def test_lists_and_hits_come_in_pages(client: httpx.AsyncClient) -> None:
         assert problem(await client.get(f"/v1/documents/search{query}")) == (422, "invalid_request")
 
 
-@pytest.mark.parametrize("path", ["a/", "a//b", "..%2Fa", "a%2F%2E%2E%2Fb", "%20a", "a%0Ab", "a%5Cb", "x" * 201])
+@pytest.mark.parametrize("path", ["a/", "a//b", "..%2Fa", "a%2F%2E%2E%2Fb", "%20a", "a%09b", "a%5Cb", "x" * 201])
 async def test_a_path_that_is_none_is_refused_by_every_route(client: httpx.AsyncClient, path: str) -> None:
     assert problem(await client.get(f"{AT}/{path}")) == (422, "path_invalid")
     assert problem(await put(client, path)) == (422, "path_invalid")
