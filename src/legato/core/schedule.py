@@ -46,10 +46,11 @@ class ToolRule(msgspec.Struct, frozen=True, kw_only=True):
 def startable(calls: Sequence[Call], *, parallel: int) -> list[Call]:
     """The calls that may begin now, in the model's order. ``parallel`` bounds those that run at once.
 
-    A call with effects counts as running from the moment its intent is asked for.
+    A call with effects counts as running from the moment its intent is asked for. What runs has its lane, whatever its
+    place: arguments that a person edited may have brought an earlier call into the lane of one that runs.
     """
     free = parallel - sum(call.busy for call in calls)
-    taken: set[str] = set()
+    taken = {call.lane for call in calls if call.busy and call.has_effects and call.lane is not None}
     ready: list[Call] = []
     for call in calls:
         if call.state == "done":
