@@ -75,6 +75,7 @@ def test_a_difference_is_nothing_only_between_equal_texts(old: str, new: str) ->
         ("", "a\nb\n"),
         ("a\n" * 3_000 + "b\n" * 3_000, "a\n" * 3_000 + "c\n" * 3_000 + "b\n"),
         ("x\n" * 5_000, ""),
+        ("a\n" * 90 + "1\n2\n3\n" + "b\n" * 90, "a\n" * 90 + "1\n3\n4\n" + "b\n" * 90),
     ],
 )
 def test_patch_makes_the_new_text_of_the_old_one_by_the_difference(old: str, new: str, tmp_path: Path) -> None:

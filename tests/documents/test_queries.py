@@ -68,3 +68,11 @@ def test_a_snippet_of_a_long_line_is_around_its_first_hit() -> None:
     assert shown.startswith("… word")
     assert shown.endswith("word …")
     assert len(shown) < 300
+
+
+def test_a_hit_deep_in_one_very_long_line_is_shown_and_one_inside_of_a_word_is_not() -> None:
+    line, shown = snippet("ä word " * 50_000 + "red dragon " + "ä word " * 10_000, read_query("dragon"))
+    assert line == 1
+    assert "red ⟦dragon⟧ ä" in shown
+    assert shown.startswith("… ")
+    assert "⟦" not in snippet("chills " * 50_000, read_query("hill"))[1]

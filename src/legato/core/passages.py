@@ -22,8 +22,12 @@ _SHOWN_LINES: Final = 6
 # Lines of both texts between the first and the last that differ. More are shown as one change: to find what is the same
 # among them would take seconds of a thread.
 DIFF_LINES: Final = 4_000
+_CONTEXT: Final = 3
+# Lines that are looked at for the nearest passage: a text of 1 MiB has as many, and takes 60 ms.
+_LOOKED_AT: Final = 20_000
 
 _WORD: Final = re.compile(r"\w+")
+_HEAD: Final = re.compile(r"@@ -(\d+)(\S*) \+(\d+)(\S*) @@\n")
 _LINE: Final = re.compile(r"[^\n]*\n|[^\n]+")
 
 
@@ -77,8 +81,8 @@ def nearest(text: str, passage: str) -> str | None:
 
     One look at each line, however long the passage: a model waits for it.
     """
-    wanted = [line for line in passage.split("\n") if line.strip()]
-    lines = lines_of(text)
+    wanted = [line for line in passage.split("\n") if line.strip()][:_SHOWN_LINES]
+    lines = lines_of(text)[:_LOOKED_AT]
     if not wanted or not lines:
         return None
     sought = [set(_WORD.findall(line.lower())) for line in wanted]
@@ -91,12 +95,12 @@ def nearest(text: str, passage: str) -> str | None:
     for first in range(len(lines) - height + 1):
         if not words[first]:
             continue
-        score = _likeness(sought, words[first : first + min(height, _SHOWN_LINES)])
+        score = _likeness(sought, words[first : first + height])
         if score > best:
             best, at = score, first
     if at < 0:
         return None
-    last = min(at + min(height, _SHOWN_LINES), len(lines))
+    last = min(at + height, len(lines))
     return "\n".join(f"{number}: {_short(lines[number - 1])}" for number in range(at + 1, last + 1))
 
 
@@ -119,7 +123,7 @@ def difference(old: str, new: str, *, old_name: str, new_name: str) -> str:
     if len(before) + len(after) - 2 * (same + tail) > DIFF_LINES:
         told = _one_hunk(before, after, same, tail, (old_name, new_name))
     else:
-        told = difflib.unified_diff(before, after, old_name, new_name)
+        told = _hunks(before, after, same, tail, (old_name, new_name))
     return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in told)
 
 
@@ -129,6 +133,18 @@ def _common(before: list[str], after: list[str]) -> tuple[int, int]:
     same = next((at for at in range(most) if before[at] != after[at]), most)
     most -= same
     return same, next((at for at in range(most) if before[-1 - at] != after[-1 - at]), most)
+
+
+def _hunks(before: list[str], after: list[str], same: int, tail: int, names: tuple[str, str]) -> Iterator[str]:
+    """Of what lies between the first and the last line that differ: difflib takes seconds for a long text around it."""
+    first, rest = max(same - _CONTEXT, 0), max(tail - _CONTEXT, 0)
+    old, new = before[first : len(before) - rest], after[first : len(after) - rest]
+    for line in difflib.unified_diff(old, new, *names, n=_CONTEXT):
+        head = _HEAD.match(line)
+        if head is None:
+            yield line
+        else:
+            yield f"@@ -{int(head[1]) + first}{head[2]} +{int(head[3]) + first}{head[4]} @@\n"
 
 
 def _one_hunk(before: list[str], after: list[str], same: int, tail: int, names: tuple[str, str]) -> Iterator[str]:

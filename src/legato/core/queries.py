@@ -24,6 +24,9 @@ _BEGINNING: Final = 4
 # Characters shown before the first that was found in a line, and behind it.
 _BEFORE: Final = 60
 _AROUND: Final = 240
+# Characters of a line that is looked at as a whole, and places that are tried in a longer one.
+_LONG: Final = 2_000
+_TRIES: Final = 10
 
 _PARTS: Final = re.compile(r'"([^"]*)"?|([^"\s]+)')
 _UNSPACED: Final = re.compile(f"[{UNSPACED}]+")
@@ -132,16 +135,42 @@ def snippet(text: str, query: Query) -> tuple[int, str]:
     sought = [word for term in query.terms for word in term.words]
     lines = text.split("\n")
     folded = fold(text).split("\n")
-    best, at = 0, -1
+    best, at, shown = 0, -1, ""
     for number, line in enumerate(folded):
         score = sum(word in line for word in sought)
-        if score > best and any(_marks(lines[number], query)):
-            best, at = score, number
+        if score > best and (found := _stretch(lines[number], line, query, sought)) is not None:
+            best, at, shown = score, number, found
             if score == len(sought):
                 break
     if at < 0:
         at = next((number for number, line in enumerate(lines) if line.strip()), 0)
-    return at + 1, _marked(lines[at], list(_marks(lines[at], query)))
+        shown = _marked(lines[at], [])
+    return at + 1, shown
+
+
+def _stretch(line: str, folded: str, query: Query, sought: Sequence[str]) -> str | None:
+    """What is shown of a line; None where what was looked for is only inside of other words. Of a very long line the
+    neighbourhood of its first places is looked at: a document may be one line of 1 MiB."""
+    if len(line) <= _LONG:
+        marks = list(_marks(line, query))
+        return _marked(line, marks) if marks else None
+    for place in _places(folded, sought):
+        begin = max(place - _AROUND, 0)
+        piece = line[begin : place + _LONG]
+        if marks := list(_marks(piece, query)):
+            shown = _marked(piece, marks)
+            return f"… {shown.removeprefix('… ')}" if begin else shown
+    return None
+
+
+def _places(folded: str, sought: Sequence[str]) -> Iterator[int]:
+    for word in sought:
+        at = folded.find(word)
+        for _ in range(_TRIES):
+            if at < 0:
+                break
+            yield at
+            at = folded.find(word, at + _LONG)
 
 
 def _marks(line: str, query: Query) -> Iterator[tuple[int, int]]:
