@@ -415,3 +415,34 @@ async def test_a_cancel_may_come_between_the_last_result_and_the_next_round(tmp_
         check_cancelled(turn)
         upstream._answers.clear()
         await go_on(house, upstream, started["chat"]["id"])
+
+
+async def test_a_cancel_after_the_block_lets_it_be_said_and_hangs_up(tmp_path: Path) -> None:
+    async with playing(tmp_path) as (house, upstream):
+        upstream.enqueue(Script([Say("This much "), Gate("half"), Say("and no more."), Say("Never."), Wait(3600)]))
+        turn_id = await house.ask("Talk", model=MODELS["anthropic"])
+        await upstream.reached("half")
+        answer = await house.client.post(f"/v1/turns/{turn_id}/cancel", json={"mode": "after_block"})
+        assert (answer.status_code, answer.json()["status"]) == (202, "running")
+        upstream.release("half")
+        turn = await house.folded(turn_id)
+        await upstream.hung_up(1)
+    check_cancelled(turn)
+    assert turn.blocks[0].state == "complete"
+
+
+async def test_a_cancel_after_the_round_lets_its_calls_finish_and_asks_nothing_more(tmp_path: Path) -> None:
+    async with playing(tmp_path, tools=TOOLS) as (house, upstream):
+        upstream.enqueue(Script([Say("I look."), Gate("half"), Call("quick", {"what": "it"})]))
+        turn_id = await house.ask("Look", model=MODELS["openai_chat"])
+        await upstream.reached("half")
+        answer = await house.client.post(f"/v1/turns/{turn_id}/cancel", json={"mode": "after_round"})
+        assert answer.status_code == 202
+        upstream.release("half")
+        turn = await house.folded(turn_id)
+        wrong = await house.client.post(f"/v1/turns/{turn_id}/cancel", json={"mode": "later"})
+        assert wrong.status_code == 422
+    check_cancelled(turn)
+    assert [block.output for block in turn.blocks if isinstance(block, ToolResultBlock)] == ["seen it"]
+    assert [record.commitment for record in turn.rounds] == ["committed"]
+    assert len(upstream.requests) == 1

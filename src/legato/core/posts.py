@@ -9,6 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from legato.core.ask import Params
 from legato.core.blocks import Json
+from legato.core.inputs import CancelMode
 from legato.core.records import ClientTool, Limits
 
 # "(?!\n)$": in Python "$" alone also stands before a last line break; in JSON Schema's dialect the two say the same.
@@ -64,7 +65,7 @@ class PostTurn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class PostCancel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    mode: Literal["now"] = "now"
+    mode: CancelMode = "now"
 
 
 class PostedResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -186,7 +186,7 @@ class TurnService:
         return await looking.view(self._store, turn_id, self._running.get(turn_id))
 
     async def cancel(
-        self, turn_id: str, *, mode: Literal["now"] = "now", principal: str = LOCAL
+        self, turn_id: str, *, mode: i.CancelMode = "now", principal: str = LOCAL
     ) -> tuple[Cancelled, bool]:
         """The turn, and whether it had ended before. The owner acts at once, whatever the store does."""
         runner = self._running.get(turn_id)
@@ -485,7 +485,7 @@ class TurnService:
             events_url=_events_url(row.id),
         )
 
-    async def _cancel_here(self, runner: TurnRunner, mode: Literal["now"]) -> Cancelled:
+    async def _cancel_here(self, runner: TurnRunner, mode: i.CancelMode) -> Cancelled:
         runner.receive(i.CancelRequested(mode=mode))
         turn_id, stored = runner.row.id, False
         view = None

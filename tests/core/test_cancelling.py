@@ -1,0 +1,205 @@
+"""A cancel that lets something come to its end first: the open block, or the round (docs/http.md, "Cancelling")."""
+
+from __future__ import annotations
+
+import pytest
+from tests.core.play import CANCEL, Play, call, ended, failed, opened, text, used
+from tests.core.turns import FATAL, TOOLS
+
+from legato.core import actions as a
+from legato.core import events as e
+from legato.core import inputs as i
+from legato.core.plan import TurnLimits
+from legato.core.schedule import ToolRule
+
+AFTER_BLOCK = i.CancelRequested(mode="after_block")
+AFTER_ROUND = i.CancelRequested(mode="after_round")
+LATE = pytest.mark.parametrize("cancel", [AFTER_BLOCK, AFTER_ROUND], ids=["after_block", "after_round"])
+
+
+def commitments(play: Play) -> list[str | None]:
+    return [record.commitment for record in play.turn.rounds]
+
+
+def stopped(play: Play) -> bool:
+    """The request to the model was dropped."""
+    return any(isinstance(action, a.StopModel) for action in play.actions)
+
+
+# after_block
+
+
+def test_after_block_the_open_block_is_heard_to_its_end() -> None:
+    play = Play()
+    play.say(i.BlockOpened(key=0, block_type="text"), i.Delta(0, "It is "))
+    assert play.say(AFTER_BLOCK) == []
+    play.say(i.Delta(0, "this."))
+    assert not stopped(play)
+    play.say(i.BlockClosed(key=0))
+    assert stopped(play)
+    assert play.end() == "cancelled, cancelled"
+    assert (play.block(0).text, play.block(0).state) == ("It is this.", "complete")
+    assert commitments(play) == ["adopted"]
+
+
+def test_after_block_the_next_block_is_heard_where_none_is_open() -> None:
+    play = Play()
+    play.say(text(0, "One."), AFTER_BLOCK)
+    assert play.end() is None
+    play.say(text(1, "Two."), text(2, "Three."))
+    assert [block.text for block in play.turn.blocks] == ["One.", "Two."]
+    assert play.end() == "cancelled, cancelled"
+
+
+def test_after_block_every_block_that_is_open_is_heard() -> None:
+    """Some wires let blocks interleave."""
+    play = Play()
+    play.say(opened(0), opened(1), i.Delta(0, "{}"), AFTER_BLOCK, i.BlockClosed(key=0))
+    assert play.end() is None
+    play.say(i.Delta(1, '{"n":1}'), i.BlockClosed(key=1))
+    assert [block.state for block in play.turn.blocks[:2]] == ["complete", "complete"]
+
+
+def test_a_call_that_is_sealed_by_the_last_block_never_runs() -> None:
+    play = Play()
+    play.say(opened(0), AFTER_BLOCK, i.Delta(0, "{}"), i.BlockClosed(key=0))
+    assert play.started == []
+    assert play.outcome(0) == "cancelled: cancelled"
+    assert play.end() == "cancelled, cancelled"
+
+
+def test_after_block_running_calls_are_told_and_answered() -> None:
+    play = Play()
+    play.say(call(0), i.BlockOpened(key=1, block_type="text"), AFTER_BLOCK)
+    assert play.told == []
+    play.say(i.BlockClosed(key=1))
+    assert play.told == [0]
+    play.finish(0, "cancelled")
+    assert play.end() == "cancelled, cancelled"
+
+
+def test_after_block_a_response_that_ends_before_another_block_is_the_end() -> None:
+    play = Play()
+    play.say(call(0, "post"), AFTER_BLOCK, ended())
+    assert play.intents == []
+    assert play.outcome(0) == "cancelled: cancelled"
+    assert play.end() == "cancelled, cancelled"
+    assert commitments(play) == ["committed"]
+
+
+def test_after_block_between_two_responses_there_is_no_block_to_wait_for() -> None:
+    play = Play()
+    play.say(call(0), ended(), AFTER_BLOCK)
+    assert play.told == [0]
+    play.finish(0)
+    assert play.end() == "cancelled, cancelled"
+    assert len(play.asked) == 1
+
+
+# after_round
+
+
+def test_after_round_the_round_and_its_calls_come_to_their_end() -> None:
+    play = Play()
+    play.say(text(0, "I will"), AFTER_ROUND, call(1), call(2, "post"), used(5, 5), ended())
+    play.store(1)
+    assert play.started == [0, 1]
+    assert play.told == []
+    play.finish(0)
+    play.finish(1)
+    assert (play.outcome(0), play.outcome(1)) == ("ok", "ok")
+    assert play.end() == "cancelled, cancelled"
+    assert len(play.asked) == 1
+    assert play.turn.usage.source == "reported"
+
+
+def test_after_round_a_last_answer_is_whole_and_the_turn_is_cancelled_all_the_same() -> None:
+    play = Play()
+    play.say(AFTER_ROUND, text(0, "All of it."), ended("end"))
+    assert (play.block(0).state, commitments(play)) == ("complete", ["committed"])
+    assert play.end() == "cancelled, cancelled"
+
+
+def test_after_round_between_two_responses_the_calls_finish_and_nothing_more_is_asked() -> None:
+    play = Play()
+    play.say(call(0), call(1), ended())
+    play.finish(0)
+    play.say(AFTER_ROUND)
+    assert play.told == []
+    play.finish(1)
+    assert (play.outcome(1), play.end(), len(play.asked)) == ("ok", "cancelled, cancelled", 1)
+
+
+def test_after_round_a_paused_reply_is_not_gone_on_with() -> None:
+    play = Play()
+    play.say(text(0, "Searching"), call(1, "post"), AFTER_ROUND, ended("pause"))
+    assert play.outcome(0) == "error: not_executed"
+    assert play.end() == "cancelled, cancelled"
+    assert len(play.asked) == 1
+
+
+def test_after_round_nobody_is_waited_for() -> None:
+    """The calls of the round that wait for a person are answered as cancelled once nothing else runs."""
+    play = Play(tools={**TOOLS, "ask": ToolRule(effect="write", asks_approval=lambda _: True)})
+    play.say(call(0), call(1, "ask"), AFTER_ROUND, ended())
+    assert play.end() is None
+    play.finish(0)
+    assert (play.outcome(0), play.outcome(1)) == ("ok", "cancelled: cancelled")
+    assert play.end() == "cancelled, cancelled"
+
+
+# Either
+
+
+@LATE
+def test_a_cancel_now_overrides_one_that_waits(cancel: i.CancelRequested) -> None:
+    play = Play()
+    play.say(i.BlockOpened(key=0, block_type="text"), i.Delta(0, "Half a"), cancel, CANCEL)
+    assert stopped(play)
+    assert (play.block(0).text, play.block(0).state) == ("Half a", "partial")
+    assert play.end() == "cancelled, cancelled"
+
+
+def test_the_stricter_of_two_cancels_counts_in_whatever_order_they_come() -> None:
+    for first, second in ((AFTER_ROUND, AFTER_BLOCK), (AFTER_BLOCK, AFTER_ROUND)):
+        play = Play()
+        play.say(i.BlockOpened(key=0, block_type="text"), first, second, i.BlockClosed(key=0))
+        assert play.end() == "cancelled, cancelled"
+
+
+@LATE
+def test_a_response_that_dies_before_its_first_word_is_not_asked_again(cancel: i.CancelRequested) -> None:
+    play = Play()
+    play.say(cancel, failed())
+    assert (play.end(), len(play.asked)) == ("cancelled, cancelled", 1)
+
+
+@LATE
+def test_a_reply_that_dies_says_so_though_a_cancel_waited_for_it(cancel: i.CancelRequested) -> None:
+    play = Play()
+    play.say(i.BlockOpened(key=0, block_type="text"), i.Delta(0, "Half"), cancel, failed(FATAL))
+    assert play.end() == "error, error"
+
+
+@LATE
+def test_a_limit_of_time_ends_the_wait(cancel: i.CancelRequested) -> None:
+    play = Play()
+    play.say(i.BlockOpened(key=0, block_type="text"), cancel, i.TimeUp(kind="hard"))
+    assert play.end() == "complete, limit_seconds"
+
+
+@LATE
+def test_a_repeat_and_a_cancel_after_the_end_do_nothing(cancel: i.CancelRequested) -> None:
+    play = Play()
+    play.say(i.BlockOpened(key=0, block_type="text"), cancel)
+    assert play.say(cancel, cancel) == []
+    play.say(i.BlockClosed(key=0), ended("end"))
+    assert play.say(cancel, CANCEL) == []
+    assert sum(isinstance(event, e.TurnEnd) for event in play.events) == 1
+
+
+@LATE
+def test_a_turn_at_its_last_round_is_cancelled_as_well(cancel: i.CancelRequested) -> None:
+    play = Play(limits=TurnLimits(rounds=1))
+    play.say(cancel, text(0, "The answer."), ended("end"))
+    assert play.end() == "cancelled, cancelled"
