@@ -73,7 +73,8 @@ class StoreNeed(msgspec.Struct, frozen=True):
 
 
 class TakeAnswer(msgspec.Struct, frozen=True):
-    """Note that the need has its answer, with the ``call_answered`` before it."""
+    """Note that the need has its answer, with the ``call_answered`` before it; or, without one, that it is answered by
+    nobody any more: the call was given its result."""
 
     call_id: str
     nr: int

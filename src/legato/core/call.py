@@ -15,10 +15,11 @@ CallState: TypeAlias = Literal["sealed", "waiting", "intent", "running", "done"]
 class Call:
     """``ordinal`` is its place among the calls of its response, ``key`` the decoder's for its block.
 
-    ``committed``: its response ended well; ``over``: it ended somehow, and its reads stand. ``leader``: the identical
-    call whose execution it shares, ``followers`` the other way round. ``ran_input``: what a person approved in the
-    place of the model's arguments. ``correction``: why the model must not read its result. ``came``: what its execution
-    gave.
+    ``committed``: its response ended well; ``over``: it ended somehow, and its reads stand; ``hopeless``: why it ended
+    otherwise. ``interrupted``: it ran when an earlier owner died, and is to run again. ``leader``: the identical call
+    whose execution it shares, ``followers`` the other way round. ``ran_input``: what a person approved in the place of
+    the model's arguments. ``poisoned``: the wire changed it after its seal; ``correction``: why the model must not read
+    its result. ``came``: what its execution gave.
     """
 
     __slots__ = (
@@ -32,9 +33,11 @@ class Call:
         "eager",
         "effect",
         "followers",
+        "hopeless",
         "index",
         "input",
         "intended",
+        "interrupted",
         "key",
         "lane",
         "late",
@@ -43,6 +46,7 @@ class Call:
         "ordinal",
         "origin",
         "over",
+        "poisoned",
         "ran_input",
         "result_index",
         "resumed",
@@ -82,16 +86,19 @@ class Call:
         self.lane: str | None = None
         self.committed = False
         self.over = False
+        self.hopeless: str | None = None
         self.state: CallState = "sealed"
         self.started = False
         self.intended = False
         self.deferred = False
+        self.interrupted = False
         self.leader: Call | None = None
         self.followers: list[Call] = []
         self.asked = 0
         self.need: Need | None = None
         self.resumed: Resumed | None = None
         self.result_index: int | None = None
+        self.poisoned = False
         self.correction: str | None = None
         self.came: ToolFinished | None = None
 
@@ -108,7 +115,8 @@ class Call:
     @property
     def begun(self) -> bool:
         """Something of it has run. A tool that asked to run later has done nothing yet."""
-        return self.started and not self.deferred
+        ran = self if self.leader is None else self.leader
+        return self.started and not ran.deferred
 
     @property
     def waits_for_end(self) -> bool:

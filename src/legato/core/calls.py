@@ -19,12 +19,17 @@ from legato.core import inputs as i
 from legato.core.blocks import CallError, Json, Outcome
 from legato.core.call import Call
 from legato.core.needs import Needs
-from legato.core.records import Answer, Intent, Resumed
+from legato.core.records import Answer, Intent, KeptNeed, Resumed
 from legato.core.response import Response, SealedCall
 from legato.core.results import Result, close_result, open_result
 from legato.core.schedule import TURN_LANE, ToolRule, may_start, startable
 from legato.core.scribe import Scribe
 from legato.core.text import clean
+from legato.core.twins import Twins
+
+INTERRUPTED = CallError("interrupted", "interrupted; it may have taken effect; check before repeating")
+"""Of a call that ran when its owner died, and of which nobody can tell what became of it."""
+NOBODY_ANSWERED = CallError("wait_timeout", "nobody answered in time")
 
 
 class Calls:
@@ -47,9 +52,12 @@ class Calls:
         self._per_round = per_round
         self._parallel = parallel
         self._needs = Needs(scribe)
+        self._twins = Twins()
         self._calls: dict[str, Call] = {}
+        """In the model's order, which is that of their blocks."""
         self._late: set[str] = {name for name, rule in tools.items() if rule.late}
-        self._shared: dict[tuple[int, int, str, str], Call] = {}
+        self._closed: tuple[Outcome, CallError] | None = None
+        """The turn ends: what a call is answered with that stops now and would go on later."""
 
     @property
     def open(self) -> list[Call]:
@@ -82,23 +90,35 @@ class Calls:
             call_id=sealed.call_id,
             round=response.round,
             attempt=response.attempt,
-            ordinal=len(self.of(response)),
+            ordinal=sealed.ordinal,
             index=sealed.index,
             key=sealed.key,
             tool_name=sealed.tool_name,
             origin=sealed.origin,
         )
-        self._calls[call.call_id] = call
-        refusal = self._over_limits(call, last_round=last_round) or sealed.problem or self.accept(call, sealed.input)
+        self.take_in(call)
+        refusal = self.over_limits(call, last_round=last_round) or sealed.problem or self.accept(call, sealed.input)
         if refusal is not None:
             self.answer(call, "error", error=refusal)
-        elif call.origin == "server" and self._tools[call.tool_name].asks_approval(call.input):
-            self._needs.ask(call, "approval")
+        elif self.asks_approval(call):
             call.state = "waiting"
+            self.ask_approvals()
 
-    def take_back(self, call: Call) -> None:
-        """Know a call that an earlier owner of the turn has sealed."""
-        self._calls[call.call_id] = call
+    def take_in(self, call: Call) -> None:
+        """Know a call that is sealed. Where blocks interleave, an earlier one may be sealed later."""
+        known = self._calls
+        last = next(reversed(known.values()), None)
+        known[call.call_id] = call
+        if last is not None and call.index < last.index:
+            self._calls = dict(sorted(known.items(), key=lambda item: item[1].index))
+
+    def over_limits(self, call: Call, *, last_round: bool) -> CallError | None:
+        if last_round:
+            return CallError("limit_rounds", "not executed: no more tool calls are possible in this turn")
+        if call.ordinal >= self._per_round:
+            message = f"not executed: this is call {call.ordinal + 1} of the reply, limit is {self._per_round}"
+            return CallError("limit_calls", message)
+        return None
 
     def accept(self, call: Call, input: dict[str, Json] | None) -> CallError | None:
         """Give the call its arguments and what its tool says of them, or say why it can never run with them."""
@@ -110,27 +130,39 @@ class Calls:
         if rule is None:
             known = ", ".join((*self._tools, *self._client_tools)) or "none"
             return CallError("unknown_tool", f"there is no tool {call.tool_name!r}; the tools are: {known}")
+        call.effect, call.eager, call.late = rule.effect, rule.eager, call.tool_name in self._late
+        call.lane = TURN_LANE if call.has_effects else None
         wrong = rule.check(given)
         if wrong is not None:
             return CallError("invalid_arguments", wrong)
-        call.effect, call.eager, call.late = rule.effect, rule.eager, call.tool_name in self._late
-        call.lane = rule.lane(given) or (TURN_LANE if call.has_effects else None)
+        call.lane = rule.lane(given) or call.lane
         return None
+
+    def asks_approval(self, call: Call) -> bool:
+        return call.origin == "server" and self._tools[call.tool_name].asks_approval(call.input)
+
+    def ask_approvals(self) -> None:
+        """Of the calls that wait for a yes, and of which nobody was told yet."""
+        for call in self.open:
+            if call.state == "waiting" and call.need is None:
+                self._needs.ask(call, "approval")
 
     def start_ready(self) -> None:
         """Begin every call that may run now: a ``read`` itself, a call with effects by its intent."""
-        self._join_twins()
+        self.join_twins()
         for call in startable(list(self._calls.values()), parallel=self._parallel):
             if call.has_effects and not call.intended:
                 call.state = "intent"
                 self._scribe.do(a.StoreIntent(self._intent(call)))
-            elif call.state == "sealed" and not self._join(call):
+            elif not self._join(call):
                 self._start(call)
 
     def intent_stored(self, call_id: str) -> None:
         call = self._calls.get(call_id)
-        if call is not None and call.state == "intent":
-            call.intended = True
+        if call is None or call.state != "intent":
+            return
+        call.intended, call.state = True, "sealed"
+        if may_start(call):  # else early start was switched off meanwhile
             self._start(call)
 
     def ask_clients(self) -> None:
@@ -157,19 +189,28 @@ class Calls:
                 self._scribe.say_delta(self._result_index(each), text)
 
     def ask(self, asked: i.ToolAsked) -> None:
-        """A running tool asks a person, and goes on running."""
+        """A running tool asks a person, and goes on running. While the turn ends, nobody is asked: the tool is told."""
         call = self._calls.get(asked.call_id)
-        if call is not None and call.state == "running":
-            self._needs.ask(call, "input", message=asked.message, input_schema=asked.input_schema, running=True)
+        if call is None or call.state != "running" or call.leader is not None or self._closed is not None:
+            return
+        if call.need is not None:
+            self._needs.close(call.need)  # it has given up on its question before
+        self._needs.ask(call, "input", message=asked.message, input_schema=asked.input_schema, running=True)
 
     def ended(self, end: i.ToolEnd) -> bool:
         """False if the call is not running: it was answered already."""
         call = self._calls.get(end.call_id)
         if call is None or call.state != "running" or call.leader is not None:
             return False
+        if call.need is not None:
+            self._needs.close(call.need)  # it has not waited for the answer
+            call.need = None
         match end:
             case i.ToolFinished():
                 self._finish(call, end)
+            case _ if self._closed is not None:
+                outcome, error = self._closed
+                self._finish(call, i.ToolFinished(call_id=call.call_id, outcome=outcome, error=error))
             case i.ToolDeferred():
                 self._defer(call)
             case i.ToolNeedsInput():
@@ -179,18 +220,18 @@ class Calls:
                 assert_never(end)
         return True
 
-    def answered(self, answer: Answer) -> bool:
-        """Go on with what somebody said. False if the call does not wait for it (any more)."""
+    def answered(self, answer: Answer, *, nr: int | None) -> bool:
+        """Go on with what somebody said to the need ``nr``. False if the call does not wait for it (any more)."""
         call = self._calls.get(answer.call_id)
         need = None if call is None else call.need
-        if call is None or need is None:
+        if call is None or need is None or nr not in (None, need.nr):
             return False
         self._needs.take(call, answer)
         match need.kind:
-            case "approval" if answer.decision == "deny":
-                self.denied(call, answer)
-            case "approval":
+            case "approval" if answer.decision == "approve":
                 self._approved(call, answer)
+            case "approval":
+                self.denied(call, answer)
             case "client_tool":
                 self.client_said(call, answer)
             case "input" if call.state == "waiting":
@@ -210,6 +251,28 @@ class Calls:
         reason = "" if isinstance(answer.reason, UnsetType) else f": {answer.reason}"
         self.answer(call, "denied", error=CallError("denied", f"a person said no{reason}"))
 
+    # Left by an earlier owner
+
+    def knows(self, call: Call) -> bool:
+        return call.tool_name in self._tools
+
+    def lead(self, call: Call) -> None:
+        """Its execution is the one to share."""
+        if call.started:
+            self._twins.lead(call)
+
+    def shares(self, call: Call) -> bool:
+        return self._twins.leader_of(call) is not None
+
+    def settle_need(self, call: Call, newest: KeptNeed) -> None:
+        """Let readers see whether it waits, and close a need that nobody answers any more."""
+        self._needs.say_again(call, newest)
+        if call.need is None and not newest.taken:
+            self._needs.close(newest.need)
+
+    def close_need(self, kept: KeptNeed) -> None:
+        self._needs.close(kept.need)
+
     def reconcile(self, call: Call) -> None:
         """An earlier owner began it, and it must not run twice: ask what became of it."""
         call.state = "running"
@@ -219,17 +282,16 @@ class Calls:
     def poison(self, response: Response, key: int, message: str) -> None:
         """The execution stays in the ledger; what the model reads of it is an error (docs/tools.md)."""
         for call in self.of(response):
-            if call.key != key:
+            if call.key != key or call.poisoned or not (call.begun or call.state != "done"):
                 continue
+            call.poisoned = True
+            self._scribe.note("call_changed", f"{call.tool_name}: {message}")
             if call.begun:
-                if call.correction is not None:
-                    continue
-                self._scribe.note("call_changed", f"{call.tool_name}: {message}")
                 call.correction = f"the arguments changed after the call had started: {message}"
                 self.run_late(call.tool_name)
                 self._scribe.do(a.StopEarlyStart(call.tool_name))
-            elif call.state != "done":
-                self._scribe.note("call_changed", f"{call.tool_name}: {message}")
+            else:
+                self._twins.pass_on(call)
                 self.answer(call, "error", error=CallError("arguments_changed", f"not executed: {message}"))
 
     # How a response ends, and a turn
@@ -249,25 +311,29 @@ class Calls:
         for call in self.open:
             if call.held:
                 self.answer(call, "error", error=CallError("not_executed", why))
+            elif not call.committed:
+                call.hopeless = why
 
     def answer_unstarted(self, why: str) -> None:
         """The turn ends: whatever has not started never will."""
+        self._closed = ("error", CallError("not_executed", why))
         for call in self.open:
             if call.state != "running":
-                self.answer(call, "error", error=CallError("not_executed", why))
+                self._answer_unstarted(call)
 
     def time_out_waiting(self) -> None:
         for call in self.open:
             if call.state == "waiting":
-                self.answer(call, "timeout", error=CallError("wait_timeout", "nobody answered in time"))
+                self.answer(call, "timeout", error=NOBODY_ANSWERED)
 
     def cancel(self, why: str) -> None:
         """Calls that wait are answered, those that run are told."""
+        self._closed = ("cancelled", CallError("cancelled", why))
         for call in self.open:
             if call.state == "done":
                 continue  # with the call whose execution it shared
             if call.state != "running":
-                self.answer(call, "cancelled", error=CallError("cancelled", why))
+                self._answer_unstarted(call)
             elif call.leader is None:
                 self._scribe.do(a.CancelTool(call_id=call.call_id))
 
@@ -276,65 +342,56 @@ class Calls:
     ) -> None:
         """The call's one result, and that of those who share its execution."""
         for each in (call, *call.followers):
-            if each.state != "done":
-                self._conclude(each, Result(outcome=outcome, output=output, error=error))
+            self._conclude(each, Result(outcome=outcome, output=output, error=error))
 
     # Inside
 
-    def _over_limits(self, call: Call, *, last_round: bool) -> CallError | None:
-        if last_round:
-            return CallError("limit_rounds", "not executed: no more tool calls are possible in this turn")
-        if call.ordinal >= self._per_round:
-            message = f"not executed: this is call {call.ordinal + 1} of the reply, limit is {self._per_round}"
-            return CallError("limit_calls", message)
-        return None
+    def _answer_unstarted(self, call: Call) -> None:
+        """What ran when its owner died may have had its effect, though it does not run now."""
+        assert self._closed is not None
+        outcome, error = self._closed
+        if call.interrupted and call.has_effects:
+            outcome, error = "unknown", INTERRUPTED
+        self.answer(call, outcome, error=error)
 
     def _approved(self, call: Call, answer: Answer) -> None:
-        if not isinstance(answer.input, UnsetType) and answer.input != call.input:
-            wrong = self.accept(call, answer.input)
+        given = answer.input
+        if not isinstance(given, UnsetType) and arguments.canonical_sha256(given) != call.sha256:
+            wrong = self.accept(call, given)
             if wrong is not None:
                 self.answer(call, "error", error=wrong)
                 return
-            call.ran_input = answer.input
+            call.ran_input = given
         call.state = "sealed"
 
-    def _join_twins(self) -> None:
+    def join_twins(self) -> None:
         """Sharing an execution takes no place of its own."""
         for call in self._calls.values():
             if call.state == "sealed" and may_start(call):
                 self._join(call)
 
     def _join(self, call: Call) -> bool:
-        """Share the execution of an identical ``read`` of the response, if there is one, also one that has ended: how
-        often a tool runs must not depend on how fast it is.
-
-        With a lane, an effect may lie between the two: then each runs for itself.
-        """
-        if call.effect != "read" or call.lane is not None or call.deferred or call.resumed is not None:
+        """Share the execution of an identical ``read`` of the response, if there is one, and what it has shown."""
+        leader = self._twins.leader_of(call)
+        if leader is None:
             return False
-        leader = self._shared.get(_identity(call))
-        if leader is None or leader is call or leader.correction is not None:
-            return False
-        came = leader.came
-        if came is None and leader.state not in ("running", "waiting"):
-            return False
-        self._say_start(call)
-        call.state, call.leader = "running", leader
-        shown = self._shown(leader)
-        if shown:
-            self._scribe.say_delta(self._result_index(call), shown)
-        if came is None:
+        if not call.interrupted:
+            self._say_start(call)
+        call.state, call.leader, call.interrupted = "running", leader, False
+        missed = self._shown(leader)[len(self._shown(call)) :]
+        if missed:
+            self._scribe.say_delta(self._result_index(call), missed)
+        if leader.came is None:
             leader.followers.append(call)
         else:
-            self._conclude(call, _result_of(came))
+            self._conclude(call, _result_of(leader.came))
         return True
 
     def _start(self, call: Call) -> None:
-        if call.effect == "read" and call.lane is None and call.ran_input is None:
-            self._shared.setdefault(_identity(call), call)
+        self._twins.lead(call)
         resumed, call.resumed = call.resumed, None
         goes_on = call.deferred or resumed is not None
-        call.state, call.deferred = "running", False
+        call.state, call.deferred, call.interrupted = "running", False, False
         if not goes_on:
             self._say_start(call)
         self._scribe.do(
@@ -359,28 +416,34 @@ class Calls:
         for each in (call, *call.followers):
             result = _result_of(finished)
             if each.correction is not None:
-                result = Result(
-                    outcome="error", output=finished.output, error=CallError("arguments_changed", each.correction)
-                )
+                result = replace(result, outcome="error", error=CallError("arguments_changed", each.correction))
                 each.correction = None
             self._conclude(each, result)
 
     def _defer(self, call: Call) -> None:
-        """It asks to run once its response has ended; after that end there is nothing to wait for."""
+        """It asks to run once its response has ended; after that end there is nothing to wait for. Those that share its
+        execution wait with it."""
         if call.committed or (call.over and not call.has_effects):
             error = CallError("not_now", "the tool asked to be run after the response, which has ended")
-            self._finish(call, i.ToolFinished(call_id=call.call_id, outcome="error", error=error))
+        elif call.hopeless is not None:
+            error = CallError("not_executed", call.hopeless)
+        else:
+            call.state, call.deferred = "sealed", True
             return
-        self._shared.pop(_identity(call), None)
-        for each in (call, *call.followers):
-            each.state, each.deferred, each.leader = "sealed", True, None
-        call.followers = []
+        self._finish(call, i.ToolFinished(call_id=call.call_id, outcome="error", error=error))
 
     def _conclude(self, call: Call, result: Result) -> None:
-        call.state, call.need = "done", None
+        if call.state == "done":
+            return
+        call.state = "done"
+        if call.leader is not None and call in call.leader.followers:
+            call.leader.followers.remove(call)
         if call.ran_input is not None:
             result = replace(result, ran_input=call.ran_input)
         close_result(self._scribe, self._result_index(call), result)
+        if call.need is not None:
+            self._needs.close(call.need)
+            call.need = None
 
     def _intent(self, call: Call) -> Intent:
         return Intent(
@@ -416,10 +479,6 @@ class Calls:
         if index is None:
             return ""
         return turn.open[index].text if index in turn.open else turn.closed[index].text
-
-
-def _identity(call: Call) -> tuple[int, int, str, str]:
-    return call.round, call.attempt, call.tool_name, call.sha256
 
 
 def _result_of(finished: i.ToolFinished) -> Result:

@@ -15,8 +15,9 @@ from legato.core.blocks import CallError, Outcome, ToolResultBlock, ToolUseBlock
 from legato.core.fold import fold, standing
 from legato.core.records import TurnRow
 from legato.core.results import Result, close_result, open_result, stop_partial
+from legato.core.resuming import lost_requests
 from legato.core.scribe import Scribe
-from legato.core.usage import total
+from legato.core.usage import UNKNOWN, total
 
 INTERRUPTED = "the server stopped while the turn was running"
 STOPPED = e.ErrorInfo(code="interrupted", message=INTERRUPTED, retryable=True)
@@ -37,7 +38,7 @@ def close_interrupted(
     scribe.next_index = max(scribe.turn.starts, default=-1) + 1
     to = scribe.turn.last_seq
     scribe.say(e.Rewind(seq=scribe.next_seq(), to=to, blocks=standing(scribe.turn)))
-    if not stored:
+    if not any(isinstance(event, e.TurnStart) for event in stored):
         scribe.say(
             e.TurnStart(
                 seq=scribe.next_seq(),
@@ -49,6 +50,7 @@ def close_interrupted(
         )
     # An intent is stored before its call starts, tool_start only some time after it.
     started = {event.call_id for event in stored if isinstance(event, e.ToolStart)} | set(intents)
+    lost = lost_requests(stored, scribe.turn)
     _stop_open_blocks(scribe)
     _answer_calls(scribe, started, why=error.message)
     _stop_rounds(scribe, error.code)
@@ -57,7 +59,7 @@ def close_interrupted(
             seq=scribe.next_seq(),
             status="error",
             stop_reason="error",
-            usage=total(record.usage for record in scribe.turn.rounds),
+            usage=total((*(record.usage for record in scribe.turn.rounds), *[UNKNOWN] * lost)),
             error=error,
         )
     )

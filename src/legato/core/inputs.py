@@ -135,9 +135,11 @@ class ToolAsked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answered(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody answered the need of a call. It is stored."""
+    """Somebody answered the need of a call. It is stored. ``nr`` says which need it was given to, where that is known:
+    an answer that comes again is not taken for the answer to the call's next question."""
 
     answer: Answer
+    nr: int | None = None
 
 
 class WaitOver(msgspec.Struct, frozen=True):
@@ -151,12 +153,8 @@ class EarlyStartOff(msgspec.Struct, frozen=True):
     tool_name: str
 
 
-CancelMode: TypeAlias = Literal["now", "after_block", "after_round"]
-"""Stop at once; once the model's open block is whole, or its next one; or once the round and its calls have ended."""
-
-
 class CancelRequested(msgspec.Struct, frozen=True, kw_only=True):
-    mode: CancelMode = "now"
+    mode: Literal["now"] = "now"
 
 
 class TimeUp(msgspec.Struct, frozen=True, kw_only=True):

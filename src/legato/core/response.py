@@ -21,9 +21,11 @@ from legato.core.usage import UNKNOWN, Usage
 
 
 class SealedCall(msgspec.Struct, frozen=True, kw_only=True):
-    """A ``tool_use`` of ours that is whole. ``problem`` says why its arguments are no object."""
+    """A ``tool_use`` of ours that is whole. ``ordinal`` is its place among those of its response, in the order in which
+    they opened. ``problem`` says why its arguments are no object."""
 
     key: int
+    ordinal: int
     call_id: str
     index: int
     tool_name: str
@@ -33,10 +35,13 @@ class SealedCall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Block:
-    __slots__ = ("argument_bytes", "call_id", "index", "is_call", "opened", "origin", "tool_name")
+    __slots__ = ("argument_bytes", "call_id", "index", "is_call", "opened", "ordinal", "origin", "tool_name")
 
-    def __init__(self, opened: i.BlockOpened, index: int, call_id: str, tool_name: str, origin: Origin) -> None:
+    def __init__(
+        self, opened: i.BlockOpened, index: int, call_id: str, tool_name: str, origin: Origin, ordinal: int
+    ) -> None:
         self.opened = opened
+        self.ordinal = ordinal
         self.index = index
         self.call_id = call_id
         self.tool_name = tool_name
@@ -69,6 +74,7 @@ class Response:
         self._provider_calls = provider_calls
         self._client_tools = client_tools
         self._blocks: dict[int, _Block] = {}
+        self._own_calls = 0
         self.last_index = -1
         """The highest index of its blocks; -1 while none has been said."""
 
@@ -82,7 +88,9 @@ class Response:
         call_id = self._call_id(opened, index)
         tool_name = "" if isinstance(opened.tool_name, UnsetType) else clean(opened.tool_name)
         origin = "client" if opened.origin == "server" and tool_name in self._client_tools else opened.origin
-        block = _Block(opened, index, call_id, tool_name, origin)
+        block = _Block(opened, index, call_id, tool_name, origin, self._own_calls)
+        if block.is_call and origin != "provider":
+            self._own_calls += 1
         if opened.key in self._blocks:
             self._stop_partial(self._blocks[opened.key])
         self._blocks[opened.key] = block
@@ -178,6 +186,7 @@ class Response:
             return None
         return SealedCall(
             key=closed.key,
+            ordinal=block.ordinal,
             call_id=block.call_id,
             index=block.index,
             tool_name=block.tool_name,

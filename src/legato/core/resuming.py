@@ -4,7 +4,8 @@ What is not stored did not happen. The new owner begins with ``rewind`` and then
 
 - A response had ended: it stands, and so does what was decided about it.
 - A response was in the air and a call of it is stored: it is adopted up to its last sealed call.
-- A response was in the air without one: the turn is rewound to before it, and the model is asked again.
+- A response was in the air without one: the turn is rewound to before it, and the model is asked again. Results that
+  came meanwhile, of calls before a pause, stand.
 
 A ``read`` or ``idempotent`` call without a result is run again, a ``write`` that may have started is not: the outside
 is asked what became of its key.
@@ -39,6 +40,16 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     needs: Sequence[KeptNeed] = ()
 
 
+class OpenCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A call without a result, the model's arguments for it, and its needs, oldest first. ``last_round``: it came when
+    no more calls were possible."""
+
+    call: Call
+    given: dict[str, Json] | None
+    needs: Sequence[KeptNeed]
+    last_round: bool
+
+
 class Standing:
     """What stands of the turn when the new owner comes. The turn is the fold of all that is stored."""
 
@@ -53,13 +64,11 @@ class Standing:
             for block in self._blocks
             if isinstance(block, ToolResultBlock) and block.origin != "provider"
         }
-        self._calls = [
-            block
-            for block in self._blocks
-            if isinstance(block, ToolUseBlock) and block.state == "complete" and block.origin != "provider"
-        ]
+        self._uses = [block for block in self._blocks if isinstance(block, ToolUseBlock) and block.origin != "provider"]
+        self._calls = [block for block in self._uses if block.state == "complete"]
 
         # The new owner's machine goes on with this very turn; these say how it was found.
+        self.begun = any(isinstance(event, e.TurnStart) for event in stored.events)
         self.waited = self.turn.status == "waiting"
         """The turn was at rest; else its owner died."""
         self.in_the_air = self.last is not None and self.last.record.commitment is None
@@ -85,24 +94,23 @@ class Standing:
         return self.last is not None and HARD_END in self.last.record.notices
 
     def _unreported(self) -> bool:
-        reply: list[FoldedRound] = []
-        for folded in reversed(self.turn.folded_rounds):
-            if reply and folded.record.stop_reason != "pause":
+        reply = self.turn.folded_rounds[-1:]
+        for folded in reversed(self.turn.folded_rounds[:-1]):
+            if folded.record.commitment == "orphaned":
+                continue
+            if folded.record.stop_reason != "pause":
                 break
             reply.append(folded)
         return any(self._round_of(call) in reply for call in self._calls)
 
     @property
-    def results_in_the_air(self) -> bool:
-        """A result of an earlier response came while the last one was in the air: over a pause. It stays."""
-        began = 0 if self.last is None else self.last.started
-        return any(self.turn.starts[block.index].seq > began for block in self._results.values())
-
-    @property
-    def lost_requests(self) -> int:
-        """Requests to the model that a rewind took back: they cost something all the same."""
-        begun = sum(isinstance(event, e.RoundStart) for event in self._stored.events)
-        return begun - len(self.turn.folded_rounds)
+    def attempts(self) -> dict[int, int]:
+        """By round, how often it was asked, those times that a rewind took back included."""
+        attempts: dict[int, int] = {}
+        for event in self._stored.events:
+            if isinstance(event, e.RoundStart):
+                attempts[event.round] = max(event.attempt, attempts.get(event.round, 0))
+        return attempts
 
     @property
     def provider_calls(self) -> dict[str, str]:
@@ -115,26 +123,43 @@ class Standing:
             if isinstance(wire, dict) and isinstance(wire.get("id"), str)
         }
 
-    def open_calls(self) -> list[tuple[Call, dict[str, Json] | None, KeptNeed | None]]:
-        """The calls without a result, in the model's order, each with the arguments it would run with and its newest
-        need. What its tool says of it is not known yet."""
+    @property
+    def stale_needs(self) -> list[KeptNeed]:
+        """Those that nobody can answer any more, and that are not noted so: of calls with a result, and older ones."""
+        newest = {kept.need.call_id: kept for kept in self._stored.needs}
+        open_calls = {block.call_id for block in self._calls if not self._has_result(block)}
         return [
-            (call, block.input, self._need_of(block.call_id))
+            kept
+            for kept in self._stored.needs
+            if not kept.taken and (kept is not newest[kept.need.call_id] or kept.need.call_id not in open_calls)
+        ]
+
+    def open_calls(self) -> list[OpenCall]:
+        """The calls without a result, in the model's order. What its tool says of each is not known yet."""
+        return [
+            OpenCall(
+                call=self._call_of(block),
+                given=block.input,
+                needs=[kept for kept in self._stored.needs if kept.need.call_id == block.call_id],
+                last_round=HARD_END in self._round_of(block).record.notices,
+            )
             for block in self._calls
-            for call in [self._call_of(block)]
-            if call.state != "done"
+            if not self._has_result(block)
         ]
 
     def blocks(self, *, to: int, cut: Collection[int]) -> tuple[e.Standing, ...]:
-        """What a rewind to ``to`` lets stand; the text of the blocks in ``cut`` is said anew."""
+        """What a rewind to ``to`` lets stand; the text of the blocks in ``cut`` is said anew. A result that came after
+        it stands with its call: what a tool gave does not go with the response that was in the air."""
+        ours = {block.index for block in self._results.values()}
         return tuple(
             e.Standing(block.index, block.state, 0 if block.index in cut else len(block.text.encode()))
             for block in self._blocks
-            if self.turn.starts[block.index].seq <= to
+            if block.index in ours or self.turn.starts[block.index].seq <= to
         )
 
-    def _need_of(self, call_id: str) -> KeptNeed | None:
-        return next((kept for kept in reversed(self._stored.needs) if kept.need.call_id == call_id), None)
+    def _has_result(self, call: ToolUseBlock) -> bool:
+        result = self._results.get(call.call_id)
+        return result is not None and result.state != "open"
 
     def _round_of(self, block: Block) -> FoldedRound:
         """The response that the block came in, or that its call came in."""
@@ -155,7 +180,7 @@ class Standing:
             call_id=block.call_id,
             round=record.round,
             attempt=record.attempt,
-            ordinal=sum(self._round_of(other) is of for other in self._calls if other.index < block.index),
+            ordinal=sum(self._round_of(other) is of for other in self._uses if other.index < block.index),
             index=block.index,
             key=NO_KEY,
             tool_name=block.tool_name,
@@ -167,10 +192,15 @@ class Standing:
         call.started = call.intended or block.call_id in self._started
         call.asked = sum(kept.need.call_id == block.call_id for kept in self._stored.needs)
         result = self._results.get(block.call_id)
-        if result is not None:
-            call.result_index = result.index
-            call.state = "sealed" if result.state == "open" else "done"
+        call.result_index = None if result is None else result.index
         return call
+
+
+def lost_requests(events: Sequence[e.Event], turn: Turn) -> int:
+    """Requests to the model that are not in the turn, and cost something all the same: a rewind took them back, or they
+    were asked before it was stored that they are. Only the first of all is asked without waiting for that."""
+    begun = sum(isinstance(event, e.RoundStart) for event in events)
+    return begun - len(turn.folded_rounds) if begun else 1
 
 
 def recoveries(events: Sequence[e.Event]) -> int:

@@ -67,8 +67,8 @@ def may_start(call: Call) -> bool:
     """Whether its effect and its response let it begin, lane and places aside. A client's tool never begins here."""
     if call.origin == "client":
         return False
-    if call.resumed is not None:
-        return True
+    if call.resumed is not None or call.interrupted:
+        return True  # it had begun
     if call.has_effects:
         return call.committed or (call.eager and not call.waits_for_end)
     return call.over or not call.waits_for_end

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, assert_never
 
-import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
@@ -27,32 +26,19 @@ from legato.core import actions as a
 from legato.core import events as e
 from legato.core import inputs as i
 from legato.core.calls import Calls
+from legato.core.endings import BY_CANCEL, CANCELLED, GOES_ON, INTERRUPTED, REFUSED, Ending
 from legato.core.fold import Turn
 from legato.core.plan import HARD_END, SOFT_END, TurnPlan
 from legato.core.recalled import Recalled
 from legato.core.records import RoundRecord
 from legato.core.response import Response
 from legato.core.results import stop_partial
-from legato.core.resuming import RECOVERED, Standing, Stored
+from legato.core.resuming import RECOVERED, Standing, Stored, lost_requests
 from legato.core.scribe import Scribe
 from legato.core.text import clean
 from legato.core.usage import UNKNOWN, total
 
 _Phase: TypeAlias = Literal["new", "answering", "settling", "waiting", "ended"]
-
-
-class _Ending(msgspec.Struct, frozen=True):
-    """How the turn will end once every call is answered."""
-
-    status: e.TurnStatus
-    stop_reason: e.TurnStopReason
-    error: e.ErrorInfo | None = None
-
-
-_INTERRUPTED = e.ErrorInfo(code="interrupted", message="the server stopped during the reply", retryable=True)
-_GOES_ON = "the server stopped while the turn was running; the turn goes on"
-_CANCELLED = _Ending("cancelled", "cancelled")
-CANCELLED = "cancelled: the turn was cancelled"
 
 
 class TurnMachine:
@@ -70,8 +56,7 @@ class TurnMachine:
         self._provider_calls: dict[str, str] = {}
         self._response = self._new_response(0, 0)
         self._phase: _Phase = "new"
-        self._ending: _Ending | None = None
-        self._stops_after: i.CancelMode | None = None
+        self._ending: Ending | None = None
         self._last_round = False
         self._time_is_short = False
         self._failures = 0
@@ -80,6 +65,7 @@ class TurnMachine:
         self._unreported = False
         self._noted: set[tuple[str, str]] = set()
         self._lost_requests = 0
+        self._attempts: dict[int, int] = {}
 
     @property
     def turn(self) -> Turn:
@@ -121,22 +107,18 @@ class TurnMachine:
         standing = Standing(stored)
         self._scribe.take_over(standing.turn)
         self._provider_calls |= standing.provider_calls
-        self._lost_requests = standing.lost_requests
-        if not stored.events:
-            self._scribe.rewind(0, ())
-            self._begin()
-            self._scribe.note(RECOVERED, _GOES_ON)
-            self._ask()
-        else:
-            self._stand_up(standing, cancelled=cancelled)
+        self._attempts = standing.attempts
+        self._lost_requests = lost_requests(stored.events, standing.turn)
+        self._stand_up(standing, cancelled=cancelled)
         for kept in stored.needs:
             if kept.answer is not None and not kept.taken:
-                self._calls.answered(kept.answer)
+                self._calls.answered(kept.answer, nr=kept.need.nr)
         if wait_over:
             self._calls.time_out_waiting()
         if cancelled:
-            self._halt(_CANCELLED, CANCELLED)
+            self._halt(BY_CANCEL, CANCELLED)
         else:
+            self._calls.ask_approvals()
             self._go_on()
 
     def receive(self, input: i.Input) -> None:
@@ -170,11 +152,11 @@ class TurnMachine:
             case i.EarlyStartOff():
                 self._calls.run_late(input.tool_name)
             case i.CancelRequested():
-                self._cancel(input.mode)
+                self._halt(BY_CANCEL, CANCELLED)
             case i.TimeUp():
                 self._time_up(input)
             case i.Interrupted():
-                self._halt(_Ending("error", "error", input.error), f"not executed: {input.error.message}")
+                self._halt(Ending("error", "error", input.error), f"not executed: {input.error.message}")
             case i.Noted():
                 self._noted_once(input)
             case _:
@@ -190,22 +172,23 @@ class TurnMachine:
     def _stand_up(self, standing: Standing, *, cancelled: bool) -> None:
         """Rewind to what stands, and settle what became of the last response and its calls."""
         last = standing.last
-        asks_again = (
-            not cancelled and standing.in_the_air and standing.last_sealed is None and not standing.results_in_the_air
-        )
+        asks_again = not cancelled and standing.in_the_air and standing.last_sealed is None
         to = standing.turn.last_seq
         if last is not None and asks_again:
             to = last.started - 1
             self._lost_requests += 1
-        recalled = Recalled(self._calls, standing, to=to)
+        recalled = Recalled(self._calls, standing)
         self._scribe.rewind(to, standing.blocks(to=to, cut=recalled.said_anew))
+        if not standing.begun:
+            self._begin()
         if not standing.waited:
-            self._scribe.note(RECOVERED, _GOES_ON)
+            self._scribe.note(RECOVERED, GOES_ON)
         self._last_round = standing.last_was_told_to_end
         self._unreported = standing.unreported
+        self._phase = "settling"
         if last is None:
-            self._response = self._new_response(0, 0)
-            self._ask()
+            if not cancelled:
+                self._ask()
             return
         self._response = self._new_response(last.record.round, last.record.attempt)
         if asks_again:
@@ -213,15 +196,14 @@ class TurnMachine:
         elif standing.in_the_air:
             self._settle_the_air(standing, recalled, cancelled=cancelled)
         else:
-            self._settle_the_ground(last.record, recalled)
+            self._settle_the_ground(last.record, recalled, cancelled=cancelled)
 
     def _ask_again(self, recalled: Recalled) -> None:
         """The same round anew; nothing of the response before is in front of a reader any more."""
         recalled.settle()
-        number, attempt = self._response.round, self._response.attempt + 1
-        self._response = self._new_response(number - 1, 0)
-        self._ask(attempt=attempt)
-        self._calls.start_ready()
+        self._time_is_short = self._last_round
+        self._response = self._new_response(self._response.round - 1, 0)
+        self._ask()
 
     def _settle_the_air(self, standing: Standing, recalled: Recalled, *, cancelled: bool) -> None:
         """A response that was being read is adopted up to its last sealed call; at a cancel, whole."""
@@ -230,25 +212,26 @@ class TurnMachine:
                 stop_partial(self._scribe, index)
         kept_to = standing.last_said if cancelled else standing.last_sealed
         self._stop_round("orphaned" if kept_to is None else "adopted", "other", "interrupted", kept_to=kept_to)
-        self._calls.let_reads_stand()
         recalled.settle()
-        if kept_to is None and not cancelled:
-            self._try_again(_INTERRUPTED)
-        else:
+        self._calls.let_reads_stand()
+        if not cancelled:
             self._calls.answer_held("not executed: the reply was interrupted")
 
-    def _settle_the_ground(self, record: RoundRecord, recalled: Recalled) -> None:
+    def _settle_the_ground(self, record: RoundRecord, recalled: Recalled, *, cancelled: bool) -> None:
         """A response that had ended stands as it was judged; what was to follow from that follows now."""
-        self._phase = "settling"
         recalled.settle()
+        if cancelled:
+            return
         if record.stop_reason == "refusal":
-            self._ending = _Ending("complete", "refusal")
+            self._ending = Ending("complete", "refusal")
+            self._calls.cancel(REFUSED)
         elif record.commitment == "orphaned":
-            self._try_again(_INTERRUPTED)
+            self._try_again(INTERRUPTED)
         elif record.stop_reason == "pause" and not self._out_of_rounds:
-            self._calls.start_ready()
             self._ask()
-        elif record.stop_reason not in ("end", "calls"):
+        elif record.stop_reason in ("end", "calls"):
+            self._calls.ask_clients()
+        else:
             self._calls.answer_held("not executed: the reply was cut off")
 
     # The response
@@ -277,9 +260,6 @@ class TurnMachine:
         if sealed is not None:
             self._unreported = True
             self._calls.seal(self._response, sealed, last_round=self._last_round)
-        if self._stops_after == "after_block" and not self._said_half:
-            self._halt(_CANCELLED, CANCELLED)
-        elif sealed is not None:
             self._calls.start_ready()
 
     def _call_poisoned(self, poisoned: i.CallPoisoned) -> None:
@@ -299,13 +279,11 @@ class TurnMachine:
         match ended.stop_reason:
             case "end" | "calls":
                 self._stop_round("committed", ended.stop_reason, ended.provider_reason)
-                if self._stops_after == "after_block":
-                    self._halt(_CANCELLED, CANCELLED)
                 self._calls.commit()
                 self._calls.ask_clients()
             case "pause":
                 self._stop_round("committed", "pause", ended.provider_reason)
-                if not self._out_of_rounds and self._stops_after is None:
+                if not self._out_of_rounds:
                     # The calls of a paused response stay as they are: those that run go on, those held stay held.
                     self._calls.let_reads_stand()
                     self._calls.start_ready()
@@ -316,8 +294,8 @@ class TurnMachine:
                 self._cut_off(ended.stop_reason, ended.provider_reason)
             case "refusal":
                 self._stop_round("orphaned", "refusal", ended.provider_reason)
-                self._ending = _Ending("complete", "refusal")
-                self._calls.cancel("not executed: the reply was refused")
+                self._ending = Ending("complete", "refusal")
+                self._calls.cancel(REFUSED)
         self._settle()
 
     def _cut_off(self, stop_reason: Literal["length", "other"], provider_reason: str | None) -> None:
@@ -345,21 +323,20 @@ class TurnMachine:
             self._calls.answer_held("not executed: the reply was interrupted")
         else:
             self._adopt_what_was_said(failed.error.code)
-            self._ending = _Ending("error", "error", failed.error)
+            self._ending = Ending("error", "error", failed.error)
             self._calls.answer_unstarted("not executed: the reply was interrupted")
         self._settle()
 
     def _try_again(self, error: e.ErrorInfo) -> None:
         """Nothing of the response was seen, so asking again repeats nothing (hazard 21). It is stopped by now."""
-        if self._stops_after is not None:
-            self._halt(_CANCELLED, CANCELLED)
-        elif error.retryable and self._response.attempt <= self.plan.limits.retries:
+        if error.retryable and self._response.attempt <= self.plan.limits.retries:
             self._failures += 1
             self._scribe.note("provider_retry", f"{error.message}; asking again")
             self._request(self._response.round, self._response.attempt + 1)
+            self._after_seq = self._after_seq or self._first_after
             self._call_model()
         else:
-            self._ending = _Ending("error", "error", error)
+            self._ending = Ending("error", "error", error)
             self._calls.answer_unstarted("not executed: the turn ended in an error")
             self._settle()
 
@@ -410,7 +387,7 @@ class TurnMachine:
             self._go_on()
 
     def _answered(self, answered: i.Answered) -> None:
-        if self._phase != "waiting" and self._calls.answered(answered.answer):
+        if self._phase != "waiting" and self._calls.answered(answered.answer, nr=answered.nr):
             self._go_on()
 
     def _wait_over(self) -> None:
@@ -438,35 +415,29 @@ class TurnMachine:
         if self._ending is None:
             self._calls.start_ready()
         if self._calls.open:
-            if self._ending is not None or not self._calls.rest:
-                return
-            if self._stops_after is not None:
-                self._halt(_CANCELLED, CANCELLED)
-            else:
+            if self._ending is None and self._calls.rest:
                 self._phase = "waiting"
                 self._scribe.say(e.TurnWaiting(seq=self._scribe.next_seq()))
             return
         if self._ending is not None:
             self._end(self._ending)
-        elif self._stops_after is not None:
-            self._end(_CANCELLED)
         elif not self._goes_on:
             self._end(self._natural_end())
         elif self._out_of_rounds:
-            self._end(_Ending("complete", self._limit))
+            self._end(Ending("complete", self._limit))
         else:
             self._unreported = False
             self._ask()
 
-    def _natural_end(self) -> _Ending:
+    def _natural_end(self) -> Ending:
         """The model is done."""
         record = self.turn.rounds[-1]
         if record.commitment == "adopted":
-            return _Ending("error", "error", _INTERRUPTED)
+            return Ending("error", "error", INTERRUPTED)
         if record.stop_reason in ("length", "other"):
-            return _Ending("complete", record.stop_reason)
+            return Ending("complete", record.stop_reason)
         limited = self._last_round and self._response.round > 1
-        return _Ending("complete", self._limit if limited else "end")
+        return Ending("complete", self._limit if limited else "end")
 
     @property
     def _limit(self) -> Literal["limit_rounds", "limit_seconds"]:
@@ -478,18 +449,25 @@ class TurnMachine:
         """The model is not done: it waits for results, or paused."""
         return self._unreported or self.turn.rounds[-1].stop_reason == "pause"
 
-    def _ask(self, *, attempt: int = 1) -> None:
-        """The next round. The first request waits for nothing: what it answers was stored before the turn began."""
+    def _ask(self) -> None:
+        """The next round."""
         number = self._response.round + 1
         limit = self.plan.limits.rounds
-        self._last_round = bool(self.plan.tools) and (number >= limit or self._time_is_short)
-        self._request(number, attempt)
+        has_tools = bool(self.plan.tools or self.plan.client_tools)
+        self._last_round = has_tools and (number >= limit or self._time_is_short)
+        self._request(number, self._attempts.get(number, 0) + 1)
         if self._last_round:
             self._tell("rounds_last", HARD_END)
-        elif self.plan.tools and number == limit - 1 and number > 1:
+        elif has_tools and number == limit - 1 and number > 1:
             self._tell("rounds_soft", SOFT_END)
-        self._after_seq = 0 if number == 1 else self._scribe.seq
+        self._after_seq = self._first_after if number == 1 else self._scribe.seq
         self._call_model()
+
+    @property
+    def _first_after(self) -> int:
+        """What the first request waits for: nothing, since what it answers was stored before the turn began. A later
+        owner's waits for the rewind: a turn that brings its server down must not do so for ever."""
+        return 0 if self._scribe.is_first_owner else self._scribe.seq
 
     def _tell(self, code: str, message: str) -> None:
         """A notice that the model reads too, as input of this round."""
@@ -532,37 +510,22 @@ class TurnMachine:
         )
         self._retry_after = None
 
-    @property
-    def _said_half(self) -> bool:
-        """A block of the model is open."""
-        starts = [block.start for block in self.turn.open.values()]
-        return any(start.block_type != "tool_result" or start.origin == "provider" for start in starts)
-
-    def _cancel(self, mode: i.CancelMode) -> None:
-        """Now, or once what the model says has come to an end; the strictest of several counts. Between responses no
-        block is waited for, and nobody is at rest."""
-        if mode == "now" or (mode == "after_block" and self._phase != "answering"):
-            self._halt(_CANCELLED, CANCELLED)
-        elif self._phase not in ("new", "waiting", "ended") and self._stops_after != "after_block":
-            self._stops_after = mode
-            self._settle()
-
     def _time_up(self, up: i.TimeUp) -> None:
         if up.kind == "soft":
             self._time_is_short = True
         else:
-            self._halt(_Ending("complete", "limit_seconds"), "not executed: the turn's time is up")
+            self._halt(Ending("complete", "limit_seconds"), "not executed: the turn's time is up")
 
     def _out_of_events(self) -> None:
-        self._halt(_Ending("complete", "limit_events"), "not executed: the turn has too many events")
+        self._halt(Ending("complete", "limit_events"), "not executed: the turn has too many events")
 
     def _out_of_blocks(self) -> None:
         limit = self.plan.limits.blocks
         message = f"turn has {self._scribe.next_index + 1} blocks, limit is {limit}"
         error = e.ErrorInfo(code="limit_blocks", message=message)
-        self._halt(_Ending("error", "error", error), f"not executed: {message}")
+        self._halt(Ending("error", "error", error), f"not executed: {message}")
 
-    def _halt(self, ending: _Ending, why: str) -> None:
+    def _halt(self, ending: Ending, why: str) -> None:
         """Stop here, keeping what was said. The facts are settled first; the model's task is dropped after."""
         if self._phase in ("new", "waiting", "ended"):
             return
@@ -582,7 +545,7 @@ class TurnMachine:
             self._noted.add((noted.code, noted.message))
             self._scribe.note(noted.code, noted.message)
 
-    def _end(self, ending: _Ending) -> None:
+    def _end(self, ending: Ending) -> None:
         self._phase = "ended"
         self._scribe.say(
             e.TurnEnd(

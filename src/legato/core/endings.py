@@ -1,0 +1,20 @@
+"""How a turn ends once every call is answered, and what is said of it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from legato.core import events as e
+
+
+class Ending(msgspec.Struct, frozen=True):
+    status: e.TurnStatus
+    stop_reason: e.TurnStopReason
+    error: e.ErrorInfo | None = None
+
+
+BY_CANCEL = Ending("cancelled", "cancelled")
+CANCELLED = "cancelled: the turn was cancelled"
+REFUSED = "not executed: the reply was refused"
+INTERRUPTED = e.ErrorInfo(code="interrupted", message="the server stopped during the reply", retryable=True)
+GOES_ON = "the server stopped while the turn was running; the turn goes on"
