@@ -216,6 +216,16 @@ class Store(Protocol):
     async def unended(self) -> Sequence[TurnRow]:
         """Assistant turns without ``ended_at``, oldest first."""
 
+    async def overdue(self) -> Sequence[TurnRow]:
+        """Turns that run for nobody: without an owner, or with a lease that has run out by the store's own clock; one
+        that was never renewed runs from ``created_at``. Oldest first; those that wait are not among them."""
+
+    async def renew(self, owner: str) -> None:
+        """Give every turn of this owner that runs a lease of ``LEASE_SECONDS`` from now on, as ``claim`` does."""
+
+    async def release(self, turn_ids: Sequence[str], *, owner: str) -> None:
+        """Let go of these turns where they are still this owner's: whoever comes next may claim them."""
+
     async def claim(self, turn_id: str, *, epoch: int, owner: str) -> bool:
         """Make ``owner`` the owner with ``epoch``, if the stored epoch is lower; a repeat of the same is True again.
         False if it is not lower, or the turn has ended or is gone. A waiting turn is ``running`` from then on."""

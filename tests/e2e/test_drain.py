@@ -1,4 +1,4 @@
-"""A server that is told to stop: readers are sent on, turns finish or are ended in good order (hazard 22)."""
+"""A server that is told to stop: readers are sent on, turns finish or are released (hazard 22)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.house import BOUND, MODELS, Child, spawned, unpaired, upstream_environ
 
 from legato.core import events as e
-from legato.core.blocks import ToolResultBlock
+from legato.core.blocks import TextBlock, ToolResultBlock
 from legato.core.fold import fold
 from legato.testing.upstream import Call, Gate, Say, Script, Upstream
 
@@ -118,44 +118,43 @@ async def test_readers_are_let_go_at_once_and_their_turns_finish(tmp_path: Path)
         assert (await child.turn(turns[3]))["status"] == "cancelled"
 
 
-async def test_a_turn_that_outlasts_the_drain_is_interrupted_in_good_order(tmp_path: Path) -> None:
-    """Its text is kept, its calls are answered, and the chat goes on after the restart."""
-    async with opened(tmp_path, "--drain", "0.1", tools=TOOLS) as (child, upstream):
-        upstream.enqueue(Script([Say("As far as this. "), Call("look"), Gate("here")]))
-        started = await child.post("Talk", model=MODELS["anthropic"])
-        turn_id = started["assistant_turn"]["id"]
-        await child.until(turn_id, lambda event: isinstance(event, e.ToolStart))
-        child.signal(signal.SIGTERM)
-        assert await child.ended() == 0
-        await upstream.hung_up(1)
-    async with opened(tmp_path, tools=TOOLS) as (child, upstream):
-        events = await child.followed(turn_id, each=True)
-        turn = fold(events)
-        assert turn.error is not None
-        assert (turn.status, turn.error.code, turn.error.retryable) == ("error", "interrupted", True)
-        assert not any(isinstance(event, e.Rewind) for event in events)
-        assert turn.blocks[0].text == "As far as this. "
-        [result] = [block for block in turn.blocks if isinstance(block, ToolResultBlock)]
-        assert result.outcome == "cancelled"
-        upstream.enqueue(Script([Say("Yes.")]))
-        again = await child.folded(await child.ask("Go on", chat_id=started["chat"]["id"], model=MODELS["anthropic"]))
-        assert (again.status, upstream.refused) == ("complete", [])
+async def test_a_turn_that_outlasts_the_drain_goes_on_in_the_next_server(tmp_path: Path) -> None:
+    """Its call is adopted, its read runs again, and the model reads its result."""
+    async with Upstream.open() as upstream:
+        environ = upstream_environ(upstream)
+        upstream.enqueue(Script([Say("As far as this. "), Call("look"), Gate("here")]), Script([Say("There it is.")]))
+        async with spawned(tmp_path, "--drain", "0.1", tools=TOOLS, environ=environ) as child:
+            turn_id = await child.ask("Talk", model=MODELS["anthropic"])
+            had = await child.until(turn_id, lambda event: isinstance(event, e.ToolStart))
+            child.signal(signal.SIGTERM)
+            assert await child.ended() == 0
+            await upstream.hung_up(1)
+        async with spawned(tmp_path, tools=TOOLS.replace("await anyio.sleep_forever()", ""), environ=environ) as child:
+            events = await child.followed(turn_id, each=True)
+            rest = await child.followed(turn_id, after=had.seq)
         assert not unpaired(upstream.requests[-1].body)
+    turn = fold(events)
+    assert (turn.error, turn.status) == (None, "complete")
+    assert [block.text for block in turn.blocks if isinstance(block, TextBlock)] == ["As far as this. ", "There it is."]
+    [result] = [block for block in turn.blocks if isinstance(block, ToolResultBlock)]
+    assert result.outcome == "ok"
+    assert fold([*events[: events.index(had) + 1], *rest]).blocks == turn.blocks
 
 
-async def test_a_second_signal_stops_at_once_and_leaves_the_turn_ended(tmp_path: Path) -> None:
-    async with opened(tmp_path, "--drain", "3600") as (child, upstream):
-        upstream.enqueue(Script([Say("As far as this"), Gate("here")]))
-        turn_id = await child.ask("Talk", model=MODELS["anthropic"])
-        await child.until(turn_id, lambda event: isinstance(event, e.BlockDelta) and event.text == " this")
-        child.signal(signal.SIGTERM)
-        await refused_as_draining(child)
-        child.signal(signal.SIGTERM)
-        assert await child.ended() == 128 + signal.SIGTERM
-    async with opened(tmp_path) as (child, _):
-        turn = await child.folded(turn_id)
-    assert turn.error is not None
-    assert (turn.error.code, [block.text for block in turn.blocks]) == ("interrupted", ["As far as this"])
+async def test_a_second_signal_stops_at_once_and_the_turn_is_asked_again(tmp_path: Path) -> None:
+    async with Upstream.open() as upstream:
+        environ = upstream_environ(upstream)
+        upstream.enqueue(Script([Say("As far as this"), Gate("here")]), Script([Say("Anew.")]))
+        async with spawned(tmp_path, "--drain", "3600", environ=environ) as child:
+            turn_id = await child.ask("Talk", model=MODELS["anthropic"])
+            await child.until(turn_id, lambda event: isinstance(event, e.BlockDelta) and event.text == " this")
+            child.signal(signal.SIGTERM)
+            await refused_as_draining(child)
+            child.signal(signal.SIGTERM)
+            assert await child.ended() == 128 + signal.SIGTERM
+        async with spawned(tmp_path, environ=environ) as child:
+            turn = await child.folded(turn_id)
+    assert (turn.error, [block.text for block in turn.blocks]) == (None, ["Anew."])
 
 
 @pytest.mark.slow

@@ -102,7 +102,7 @@ async def test_a_turn_that_was_accepted_is_in_the_file_though_the_server_is_kill
             assert (again.status_code, again.json()["assistant_turn"]["id"]) == (200, "turn-4")
             for number in range(5):
                 turn = await child.folded(f"turn-{number}")
-                assert (turn.status, [block.text for block in turn.blocks]) == ("complete", ["Here again."])
+                assert (turn.error, [block.text for block in turn.blocks]) == (None, ["Here again."])
 
 
 class Cut:
@@ -185,7 +185,7 @@ async def save(what: str) -> str:
 
 def check_taken_up(turn: Turn, events: list[e.Event]) -> None:
     """Brought to its end by a new owner, who begins with a rewind; nothing is open, each call is answered."""
-    assert (turn.status, turn.stop_reason, turn.error) == ("complete", "end", None)
+    assert (turn.error, turn.status, turn.stop_reason) == (None, "complete", "end")
     assert not turn.open
     first = next(event for event in events if event.seq > e.EPOCH_SIZE)
     assert isinstance(first, e.Rewind)

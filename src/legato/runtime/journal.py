@@ -45,10 +45,11 @@ class JournalSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PersistenceFailedError(LegatoError):
-    """What this turn said cannot be stored."""
+    """What this turn said cannot be stored. ``stale``: it is another owner's by now."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, stale: bool = False) -> None:
         super().__init__(message, code="persistence_failed")
+        self.stale = stale
 
 
 class Tail:
@@ -305,7 +306,7 @@ class Journal:
             return
         count("journal_rows_refused")
         _logger.error("turn %s cannot be stored: %s", refusal.turn_id, refusal.message)
-        spoiled[0].fail(PersistenceFailedError(refusal.message))
+        spoiled[0].fail(PersistenceFailedError(refusal.message, stale=isinstance(refusal, StaleEpoch)))
 
     def _give_up(self, group: dict[str, tuple[Tail, TurnWrite]], error: BaseException) -> None:
         for tail, _ in group.values():

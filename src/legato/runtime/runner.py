@@ -33,6 +33,7 @@ from legato.observability import count
 from legato.ports import Clock, Formatters, Provider, Store, Tools
 from legato.runtime.asking import Question, ask, read_results, with_readings
 from legato.runtime.journal import Journal, PersistenceFailedError, Tail
+from legato.runtime.lease import Lease
 from legato.runtime.live import LiveLog
 from legato.runtime.timeline import TimelineRecorder
 from legato.runtime.toolbox import CancelFlag, StartedCall, Toolbox
@@ -57,6 +58,7 @@ class House(msgspec.Struct, frozen=True, kw_only=True):
     tools: Tools
     formatters: Formatters
     clock: Clock
+    lease: Lease
     wait_timeout: float
     """Seconds that a turn waits for people and clients."""
 
@@ -124,6 +126,9 @@ class TurnRunner:
         self.over = anyio.Event()
         """Set by whoever ran it, when nothing of it runs any more."""
         self._last: e.TurnEnd | e.TurnWaiting | None = None
+        self._releasing = False
+        self.lost = False
+        """The turn is not this process' any more; whatever it would still do is not done."""
 
     async def run(self) -> None:
         """Returns when ``turn_end``, or ``turn_waiting``, is stored and said."""
@@ -150,13 +155,39 @@ class TurnRunner:
 
     @property
     def unstored(self) -> PersistenceFailedError | None:
-        """Why what it said could not all be stored, its end included; None if it is."""
-        return self._tail.failure
+        """Why what it said could not all be stored, its end included; None if it is, or is another owner's to say."""
+        return None if self.lost else self._tail.failure
 
     def receive(self, input: i.Input) -> None:
         """Tell the machine, and do what it wants."""
+        if not self._owned():
+            return
         self.machine.receive(input)
         self._perform()
+
+    def release(self) -> None:
+        """Let go of the turn at the next boundary of a block, for whoever takes it up. ``lose`` lets go at once."""
+        self._releasing = True
+        self._let_go_at_boundary()
+
+    def let_go(self) -> None:
+        """At once, in the middle of a block if need be; what was said is stored."""
+        if not self.lost and self._last is None:
+            self._stop()
+
+    @property
+    def let_go_of(self) -> bool:
+        """It ended here without the turn's end: somebody must take it up."""
+        return self.lost or self._last is None
+
+    def lose(self) -> None:
+        """The turn is another owner's, or will be: say nothing, start nothing and write nothing more. Readers' streams
+        end without ``turn_end``, and they come back."""
+        if not self.lost:
+            self.lost = True
+            self._tail.on_failure = None
+            self._tail.fail(PersistenceFailedError("the turn is another owner's", stale=True))
+            self._stop()
 
     async def kept(self) -> None:
         """Wait until all that was said so far is stored. Raises ``PersistenceFailedError``."""
@@ -176,6 +207,22 @@ class TurnRunner:
         else:
             self.machine.resume(taken_up.stored, cancelled=taken_up.cancelled, wait_over=taken_up.wait_over)
 
+    def _owned(self) -> bool:
+        """Every input asks: a process that was stopped may wake up with any of them."""
+        if not self.lost and self._house.lease.over:
+            count("leases_lost")
+            self.lose()
+        return not self.lost
+
+    def _let_go_at_boundary(self) -> None:
+        """What is said so far is stored by ``run``; the next owner goes on from there."""
+        if self._releasing and not _said_half(self.machine):
+            self.let_go()
+
+    def _stop(self) -> None:
+        self._ended.set()
+        self.live.close()
+
     # What the machine wants
 
     def _perform(self) -> None:
@@ -189,6 +236,8 @@ class TurnRunner:
             else:
                 self._do(action)
         self.live.wake()
+        if self._releasing:
+            self._let_go_at_boundary()
 
     def _record(self, event: e.Event) -> None:
         """Say an event that is no delta, and note what it brings beside the log."""
@@ -304,6 +353,8 @@ class TurnRunner:
 
     def _hear(self, batch: Sequence[i.ProviderInput]) -> None:
         """What one wake-up brought: all of it is decided first, then said in one piece."""
+        if not self._owned():
+            return
         receive = self.machine.receive
         for said in batch:
             receive(said)
@@ -458,14 +509,22 @@ class TurnRunner:
         )
 
     def _not_stored(self, failure: PersistenceFailedError) -> None:
+        if failure.stale:
+            self.lose()
+            return
         self.receive(i.Interrupted(error=e.ErrorInfo(code=failure.code, message=failure.message, retryable=True)))
 
     def _end_broken(self) -> None:
         """The tasks of the turn are gone: answer what they owe, and end."""
         message = "the turn broke; the server's log says how"
         self.machine.receive(i.Interrupted(error=e.ErrorInfo(code="internal", message=message)))
-        while not self._ended.is_set():
-            for action in self.machine.take():
+        while not self._ended.is_set() and not self.lost:
+            actions = self.machine.take()
+            if not actions:  # it broke before it could say anything, or in its end: what is stored ends it
+                self._tail.on_failure = None
+                self._tail.fail(PersistenceFailedError(message))
+                self._stop()
+            for action in actions:
                 if isinstance(action, e.BaseEvent):
                     self._record(action)
                 elif isinstance(action, a.CancelTool):
@@ -473,10 +532,19 @@ class TurnRunner:
                     self.machine.receive(i.ToolFinished(call_id=action.call_id, outcome="unknown", error=error))
         self.live.wake()
 
+    async def _store_what_was_said(self) -> None:
+        """For the next owner, where there is something to store and this one may still."""
+        try:
+            await self._tail.stored()
+        except PersistenceFailedError:
+            pass  # it is another owner's, or its spool has it
+
     async def _say_last(self) -> None:
-        """The last word is stored before it is said; if it cannot be, that is what is said."""
+        """The last word is stored before it is said; if it cannot be, that is what is said. Who let go has none."""
         last = self._last
-        assert last is not None
+        if last is None or self.lost:
+            await self._store_what_was_said()
+            return
         try:
             await self._tail.stored()
         except PersistenceFailedError as failure:
@@ -488,6 +556,14 @@ class TurnRunner:
             self.live.close()
         else:
             self.live.leave()
+
+
+def _said_half(machine: TurnMachine) -> bool:
+    """A block of the model is open."""
+    return any(
+        block.start.block_type != "tool_result" or block.start.origin == "provider"
+        for block in machine.turn.open.values()
+    )
 
 
 def _backoff(retry: int, retry_after: float | None) -> float:

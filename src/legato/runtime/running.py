@@ -40,6 +40,7 @@ _logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 """Between two looks at the store for turns to take up, and for answers that came to another process."""
+LOOK_TIMEOUT = 10.0
 ORPHANS_EVERY = 5
 """Looks between two for turns whose owner died: that asks for every turn that has not ended."""
 
@@ -71,6 +72,8 @@ class Running:
         self._claimed: set[str] = set()
         """Taken from an earlier owner, and not running yet: the store failed meanwhile."""
         self._idle = asyncio.Event()
+        self._released: set[str] = set()
+        """Let go of here, and still ours in the store."""
         self._tasks: TaskGroup | None = None
         self.closing = False
 
@@ -88,13 +91,18 @@ class Running:
         """Until cancelled: take up what waits for an owner."""
         self._tasks = tasks
         for look in itertools.count():
-            try:
-                if look % ORPHANS_EVERY == 0:
-                    await self._take_up_orphans()
-                await self._take_up_answered()
-            except StoreError as error:
-                count("take_up_retries")
-                _logger.debug("the store cannot be asked for turns to take up: %s", error.message)
+            with anyio.move_on_after(LOOK_TIMEOUT):  # a store that hangs is asked again
+                try:
+                    await self._keep_lease()
+                    if look % ORPHANS_EVERY == 0:
+                        await self._take_up_orphans()
+                    await self._take_up_answered()
+                except StoreError as error:
+                    count("take_up_retries")
+                    _logger.debug("the store cannot be asked for turns to take up: %s", error.message)
+                except Exception:  # the supervisor of the look: without it nothing would be taken up any more
+                    count("looks_broken")
+                    _logger.exception("the look for turns to take up broke")
             await anyio.sleep(LOOK_SECONDS)
 
     def take_up_soon(self, turn_id: str) -> None:
@@ -128,17 +136,14 @@ class Running:
             _logger.exception("turn %s broke at its end", runner.row.id)
         finally:
             self._runners.pop(runner.row.id, None)
+            if runner.let_go_of:
+                self._released.add(runner.row.id)
             runner.over.set()
             self._idle.set()
         if runner.unstored is not None:
             error = e.ErrorInfo(code=runner.unstored.code, message=runner.unstored.message, retryable=True)
             house = self._house
             await end_unstored(house.store, runner.row.id, owner=self._owner, clock=house.clock, error=error)
-
-    def interrupt(self, error: e.ErrorInfo) -> None:
-        """End every turn that runs here."""
-        for runner in list(self._runners.values()):
-            runner.receive(i.Interrupted(error=error))
 
     def wake(self) -> None:
         """Every reader looks again."""
@@ -151,12 +156,48 @@ class Running:
             self._idle.clear()
             await self._idle.wait()
 
+    async def release(self, seconds: float) -> None:
+        """Let go of every turn that runs here, each at a boundary of a block where that comes within ``seconds``."""
+        released = list(self._runners.values())
+        for runner in released:
+            runner.release()
+        with anyio.move_on_after(seconds) as scope:
+            await self.none()
+        if scope.cancelled_caught:
+            for runner in list(self._runners.values()):
+                runner.let_go()
+            with anyio.move_on_after(seconds):
+                await self.none()
+        with anyio.move_on_after(seconds):
+            try:
+                await self._house.store.release(sorted(self._released), owner=self._owner)
+            except StoreError as error:
+                _logger.warning("released turns are free only once their lease is over: %s", error.message)
+
     # Who needs an owner
 
+    async def _keep_lease(self) -> None:
+        """Renew it in time; where it is over, every turn here is lost, and free for whoever takes it up."""
+        lease, store = self._house.lease, self._house.store
+        if lease.over:
+            for runner in list(self._runners.values()):
+                runner.lose()
+        if self._released:
+            await store.release(sorted(self._released), owner=self._owner)
+            self._released.clear()
+        if lease.due or lease.over:
+            sent = lease.sent()
+            if self._runners:
+                await store.renew(self._owner)
+            lease.renewed(sent)
+
     async def _take_up_orphans(self) -> None:
-        for row in await self._house.store.unended():
-            if row.status != "waiting" and row.owner != self._owner and is_gone(row.owner):
-                self.take_up_soon(row.id)
+        """Of processes of this machine it is known at once whether they live; of others, by their lease."""
+        store = self._house.store
+        overdue = await store.overdue()
+        dead = [row for row in await store.unended() if row.status not in ("waiting", "queued") and is_gone(row.owner)]
+        for turn_id in {row.id for row in (*overdue, *dead)} - self._runners.keys():
+            self.take_up_soon(turn_id)
 
     async def _take_up_answered(self) -> None:
         house = self._house
@@ -194,8 +235,7 @@ class Running:
         if row is None or row.ended_at is not None or self.closing:
             self._claimed.discard(turn_id)
             return None
-        ours = turn_id in self._claimed
-        if not ours and row.status != "waiting" and not is_gone(row.owner):
+        if turn_id not in self._claimed and row.status != "waiting" and not await self._is_free(row):
             return None
         if not await house.store.claim(turn_id, epoch=row.epoch + 1, owner=self._owner):
             return None
@@ -203,6 +243,12 @@ class Running:
         runner = await self._taken_up(row)
         self._claimed.discard(turn_id)
         return runner
+
+    async def _is_free(self, row: TurnRow) -> bool:
+        """Nobody runs it: its owner is known to be dead, or did not renew its lease."""
+        if is_gone(row.owner):
+            return True
+        return any(overdue.id == row.id for overdue in await self._house.store.overdue())
 
     async def _taken_up(self, row: TurnRow) -> TurnRunner | None:
         """``row`` is as it was before the claim."""

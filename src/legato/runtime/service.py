@@ -21,7 +21,6 @@ from legato.core import events as e
 from legato.core import inputs as i
 from legato.core import lines as log_lines
 from legato.core.ask import SentToolResult
-from legato.core.closing import INTERRUPTED
 from legato.core.errors import Conflict, InvalidRequest, LegatoError, NotFound, Overloaded, StoreUnavailable
 from legato.core.plan import TurnLimits
 from legato.core.posts import PatchChat, PostApproval, PostChat, PostToolResults, PostTurn
@@ -51,6 +50,7 @@ from legato.runtime.documents import Workspaces
 from legato.runtime.following import Followers, Reader
 from legato.runtime.journal import Journal, JournalSettings
 from legato.runtime.kept_output import KeptOutput
+from legato.runtime.lease import Lease
 from legato.runtime.live import Encode, LiveLog
 from legato.runtime.offers import model_page, tool_page
 from legato.runtime.owner import this_process
@@ -64,6 +64,8 @@ _logger = logging.getLogger(__name__)
 
 CLOSING_SECONDS = 5.0
 """After the drain: to end what still runs, and again to store what is left."""
+RELEASE_SECONDS = 1.5
+"""For each step of letting go: a block's end, the tools' end, the row. Drain and 5 s are all that a stop may take."""
 CANCEL_STORE_SECONDS = 1.0
 """How long the answer to a cancel waits for its row (docs/http.md); the owner acts before."""
 LOCAL = "local"
@@ -113,6 +115,7 @@ class TurnService:
             tools=tools,
             formatters=formatters,
             clock=self._clock,
+            lease=Lease(self._clock.monotonic),
             wait_timeout=self._settings.wait_timeout,
         )
         self._owner = this_process()
@@ -376,14 +379,13 @@ class TurnService:
         self._running.wake()
 
     async def drain(self, seconds: float) -> None:
-        """Let running turns end for ``seconds``, end the rest as interrupted, store everything. May be repeated."""
+        """Let running turns end for ``seconds``, let go of the rest for whoever takes them up, store everything. May be
+        repeated."""
         self.release_readers()
         if len(self._running):
             with anyio.move_on_after(seconds):
                 await self._running.none()
-        self._running.interrupt(e.ErrorInfo(code="interrupted", message=INTERRUPTED, retryable=True))
-        with anyio.move_on_after(CLOSING_SECONDS):
-            await self._running.none()
+        await self._running.release(RELEASE_SECONDS)
         if not await self._journal.close(timeout=CLOSING_SECONDS):
             _logger.error("the store did not take everything in %g s", CLOSING_SECONDS)
 

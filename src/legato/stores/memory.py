@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
 from legato.core.blocks import ToolResultBlock
 from legato.core.errors import Conflict, NotFound, RowRefused, StaleEpoch, StoreUnavailable
 from legato.core.records import (
+    LEASE_SECONDS,
     Accepted,
     AlreadyMade,
     Answer,
@@ -140,8 +142,27 @@ class MemoryStore:
         if kept.row.epoch >= epoch and (kept.row.epoch, kept.row.owner) != (epoch, owner):
             return False
         status = "running" if kept.row.status == "waiting" else kept.row.status
-        kept.row = msgspec.structs.replace(kept.row, epoch=epoch, owner=owner, status=status, wait_until=None)
+        kept.row = msgspec.structs.replace(
+            kept.row, epoch=epoch, owner=owner, status=status, wait_until=None, lease_until=_clock(LEASE_SECONDS)
+        )
         return True
+
+    async def overdue(self) -> Sequence[TurnRow]:
+        await self._wait()
+        return [again(ROW, row) for row in self._oldest_first() if _is_overdue(row)]
+
+    async def renew(self, owner: str) -> None:
+        await self._wait()
+        until = _clock(LEASE_SECONDS)
+        for kept in self._turns.values():
+            if kept.row.owner == owner and kept.row.ended_at is None and kept.row.status != "waiting":
+                kept.row = msgspec.structs.replace(kept.row, lease_until=until)
+
+    async def release(self, turn_ids: Sequence[str], *, owner: str) -> None:
+        await self._wait()
+        for kept in [self._turns[turn_id] for turn_id in turn_ids if turn_id in self._turns]:
+            if kept.row.owner == owner and kept.row.ended_at is None:
+                kept.row = msgspec.structs.replace(kept.row, owner=None, lease_until=None)
 
     async def answer(self, turn_id: str, answers: Sequence[Answer]) -> None:
         await self._wait()
@@ -294,6 +315,20 @@ class MemoryStore:
 
     def _oldest_first(self) -> list[TurnRow]:
         return sorted((kept.row for kept in self._turns.values()), key=lambda row: row.created_at)
+
+
+def _clock(seconds: float) -> str:
+    """This store's own clock, so much later."""
+    moment = datetime.now(UTC) + timedelta(seconds=seconds)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _is_overdue(row: TurnRow) -> bool:
+    if row.ended_at is not None or row.role != "assistant" or row.status in ("waiting", "queued"):
+        return False
+    if row.lease_until is None:
+        return row.owner is None or row.created_at < _clock(-LEASE_SECONDS)
+    return row.owner is None or row.lease_until < _clock(0)
 
 
 def _freed(chat: Chat, turn_id: str, ending: TurnEnding) -> Chat:

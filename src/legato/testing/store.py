@@ -172,6 +172,15 @@ class FaultyStore:
     async def unended(self) -> Sequence[TurnRow]:
         return await self._meet("unended", self._store.unended)
 
+    async def overdue(self) -> Sequence[TurnRow]:
+        return await self._meet("overdue", self._store.overdue)
+
+    async def renew(self, owner: str) -> None:
+        await self._meet("renew", lambda: self._store.renew(owner))
+
+    async def release(self, turn_ids: Sequence[str], *, owner: str) -> None:
+        await self._meet("release", lambda: self._store.release(turn_ids, owner=owner))
+
     async def claim(self, turn_id: str, *, epoch: int, owner: str) -> bool:
         return await self._meet("claim", lambda: self._store.claim(turn_id, epoch=epoch, owner=owner))
 

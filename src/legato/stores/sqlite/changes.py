@@ -8,12 +8,15 @@ import sqlite3
 from collections.abc import Sequence
 
 from legato.core.errors import Conflict, NotFound
-from legato.core.records import Accepted, AlreadyMade, Busy, Chat, NewTurns, TurnRow, TurnWrite
+from legato.core.records import LEASE_SECONDS, Accepted, AlreadyMade, Busy, Chat, NewTurns, TurnRow, TurnWrite
 from legato.stores.sqlite import queries, rows
 from legato.stores.sqlite.batch import Batch
 from legato.stores.sqlite.failures import GUILTY_ROW, refused
 from legato.stores.sqlite.packing import PACKED, pack_one
 from legato.stores.sqlite.rows import Row
+
+# Leases go by the clock of whoever has the file, and by no process' own.
+LEASE = f"strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '+{LEASE_SECONDS:g} seconds')"
 
 
 def begin(connection: sqlite3.Connection, new: NewTurns) -> Accepted | AlreadyMade | Busy:
@@ -100,12 +103,27 @@ def request_cancel(connection: sqlite3.Connection, turn_id: str) -> None:
 
 def claim(connection: sqlite3.Connection, turn_id: str, epoch: int, owner: str) -> bool:
     claimed = connection.execute(
-        "UPDATE turn SET epoch = :epoch, owner = :owner, wait_until = NULL,"
+        f"UPDATE turn SET epoch = :epoch, owner = :owner, wait_until = NULL, lease_until = {LEASE},"
         " status = CASE status WHEN 'waiting' THEN 'running' ELSE status END WHERE id = :id AND ended_at IS NULL"
         " AND (epoch < :epoch OR epoch = :epoch AND owner = :owner)",
         {"id": turn_id, "epoch": epoch, "owner": owner},
     )
     return claimed.rowcount == 1
+
+
+def renew(connection: sqlite3.Connection, owner: str) -> None:
+    connection.execute(
+        f"UPDATE turn SET lease_until = {LEASE}"
+        " WHERE ended_at IS NULL AND role = 'assistant' AND status <> 'waiting' AND owner = ?",
+        (owner,),
+    )
+
+
+def release(connection: sqlite3.Connection, turn_ids: Sequence[str], owner: str) -> None:
+    connection.executemany(
+        "UPDATE turn SET owner = NULL, lease_until = NULL WHERE id = ? AND owner = ? AND ended_at IS NULL",
+        [(turn_id, owner) for turn_id in turn_ids],
+    )
 
 
 def create_chat(connection: sqlite3.Connection, chat: Chat) -> bool:

@@ -12,7 +12,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from legato.core.blocks import Block
-from legato.core.records import Chat, Datum, Intent, LogSegment, Reading, RoundRecord, Span, StoredTurn, TurnRow
+from legato.core.records import (
+    LEASE_SECONDS,
+    Chat,
+    Datum,
+    Intent,
+    LogSegment,
+    Reading,
+    RoundRecord,
+    Span,
+    StoredTurn,
+    TurnRow,
+)
 from legato.stores import cursors
 from legato.stores.sqlite import rows
 from legato.stores.sqlite.packing import unpacked
@@ -96,6 +107,15 @@ def siblings(connection: sqlite3.Connection, row: TurnRow) -> Sequence[str]:
 
 def unended(connection: sqlite3.Connection) -> Sequence[TurnRow]:
     return _turns(connection, "ended_at IS NULL AND role = 'assistant'")
+
+
+def overdue(connection: sqlite3.Connection) -> Sequence[TurnRow]:
+    lease = f"coalesce(lease_until, strftime('%Y-%m-%dT%H:%M:%fZ', created_at, '+{LEASE_SECONDS:g} seconds'))"
+    return _turns(
+        connection,
+        "ended_at IS NULL AND role = 'assistant' AND status NOT IN ('waiting', 'queued')"
+        f" AND (owner IS NULL OR {lease} < strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))",
+    )
 
 
 def tree(connection: sqlite3.Connection, chat_id: str) -> Sequence[TurnRow]:

@@ -91,6 +91,15 @@ class SqliteStore:
     async def unended(self) -> Sequence[TurnRow]:
         return await self._readers.run(queries.unended)
 
+    async def overdue(self) -> Sequence[TurnRow]:
+        return await self._readers.run(queries.overdue)
+
+    async def renew(self, owner: str) -> None:
+        await self._writer.run(lambda connection: changes.renew(connection, owner))
+
+    async def release(self, turn_ids: Sequence[str], *, owner: str) -> None:
+        await self._writer.run(lambda connection: changes.release(connection, turn_ids, owner))
+
     async def claim(self, turn_id: str, *, epoch: int, owner: str) -> bool:
         return await self._writer.run(lambda connection: changes.claim(connection, turn_id, epoch, owner))
 
