@@ -153,8 +153,12 @@ class EarlyStartOff(msgspec.Struct, frozen=True):
     tool_name: str
 
 
+CancelMode: TypeAlias = Literal["now", "after_block", "after_round"]
+"""Stop at once; once the model's open block is whole, or its next one; or once the round and its calls have ended."""
+
+
 class CancelRequested(msgspec.Struct, frozen=True, kw_only=True):
-    mode: Literal["now"] = "now"
+    mode: CancelMode = "now"
 
 
 class TimeUp(msgspec.Struct, frozen=True, kw_only=True):

@@ -57,6 +57,7 @@ class TurnMachine:
         self._response = self._new_response(0, 0)
         self._phase: _Phase = "new"
         self._ending: Ending | None = None
+        self._stops_after: i.CancelMode | None = None
         self._last_round = False
         self._time_is_short = False
         self._failures = 0
@@ -152,7 +153,7 @@ class TurnMachine:
             case i.EarlyStartOff():
                 self._calls.run_late(input.tool_name)
             case i.CancelRequested():
-                self._halt(BY_CANCEL, CANCELLED)
+                self._cancel(input.mode)
             case i.TimeUp():
                 self._time_up(input)
             case i.Interrupted():
@@ -260,6 +261,9 @@ class TurnMachine:
         if sealed is not None:
             self._unreported = True
             self._calls.seal(self._response, sealed, last_round=self._last_round)
+        if self._stops_after == "after_block" and not self._said_half:
+            self._halt(BY_CANCEL, CANCELLED)
+        elif sealed is not None:
             self._calls.start_ready()
 
     def _call_poisoned(self, poisoned: i.CallPoisoned) -> None:
@@ -279,11 +283,13 @@ class TurnMachine:
         match ended.stop_reason:
             case "end" | "calls":
                 self._stop_round("committed", ended.stop_reason, ended.provider_reason)
+                if self._stops_after == "after_block":
+                    self._halt(BY_CANCEL, CANCELLED)
                 self._calls.commit()
                 self._calls.ask_clients()
             case "pause":
                 self._stop_round("committed", "pause", ended.provider_reason)
-                if not self._out_of_rounds:
+                if not self._out_of_rounds and self._stops_after is None:
                     # The calls of a paused response stay as they are: those that run go on, those held stay held.
                     self._calls.let_reads_stand()
                     self._calls.start_ready()
@@ -329,7 +335,9 @@ class TurnMachine:
 
     def _try_again(self, error: e.ErrorInfo) -> None:
         """Nothing of the response was seen, so asking again repeats nothing (hazard 21). It is stopped by now."""
-        if error.retryable and self._response.attempt <= self.plan.limits.retries:
+        if self._stops_after is not None:
+            self._halt(BY_CANCEL, CANCELLED)
+        elif error.retryable and self._response.attempt <= self.plan.limits.retries:
             self._failures += 1
             self._scribe.note("provider_retry", f"{error.message}; asking again")
             self._request(self._response.round, self._response.attempt + 1)
@@ -415,12 +423,18 @@ class TurnMachine:
         if self._ending is None:
             self._calls.start_ready()
         if self._calls.open:
-            if self._ending is None and self._calls.rest:
+            if self._ending is not None or not self._calls.rest:
+                return
+            if self._stops_after is not None:
+                self._halt(BY_CANCEL, CANCELLED)
+            else:
                 self._phase = "waiting"
                 self._scribe.say(e.TurnWaiting(seq=self._scribe.next_seq()))
             return
         if self._ending is not None:
             self._end(self._ending)
+        elif self._stops_after is not None:
+            self._end(BY_CANCEL)
         elif not self._goes_on:
             self._end(self._natural_end())
         elif self._out_of_rounds:
@@ -509,6 +523,21 @@ class TurnMachine:
             )
         )
         self._retry_after = None
+
+    @property
+    def _said_half(self) -> bool:
+        """A block of the model is open."""
+        starts = [block.start for block in self.turn.open.values()]
+        return any(start.block_type != "tool_result" or start.origin == "provider" for start in starts)
+
+    def _cancel(self, mode: i.CancelMode) -> None:
+        """Now, or once what the model says has come to an end; the strictest of several counts. Between responses no
+        block is waited for, and nobody is at rest."""
+        if mode == "now" or (mode == "after_block" and self._phase != "answering"):
+            self._halt(BY_CANCEL, CANCELLED)
+        elif self._phase not in ("new", "waiting", "ended") and self._stops_after != "after_block":
+            self._stops_after = mode
+            self._settle()
 
     def _time_up(self, up: i.TimeUp) -> None:
         if up.kind == "soft":
