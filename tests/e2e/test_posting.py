@@ -347,7 +347,7 @@ async def test_tools_and_choices_are_in_the_request_that_goes_out(wire: Wire, tm
             await house.followed(turn_id)
             view = await house.turn(turn_id)
             sent = [one.get("name") or one["function"]["name"] for one in upstream.requests[-1].body.get("tools") or ()]
-            expected = [name for name in ("quick", "other") if tools is None or name in tools]
+            expected = [name for name in ("quick", "other", "read_result") if tools is None or name in tools]
             assert sent == expected == view["request"]["tools"]
         await house.followed(await house.ask("x", model=MODELS[wire], params={"tool_choice": {"name": "other"}}))
         choice = upstream.requests[-1].body["tool_choice"]
@@ -686,6 +686,7 @@ async def test_lists_name_what_there_is(tmp_path: Path) -> None:
     assert [(one["name"], one["effect"], one["needs_approval"]) for one in tools] == [
         ("quick", "read", False),
         ("other", "read", False),
+        ("read_result", "read", False),
     ]
     ids = {one["id"] for one in models}
     assert MODELS["anthropic"] in ids
