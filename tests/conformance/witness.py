@@ -34,9 +34,12 @@ class Witness:
     async def watch(self, visitor: Visitor) -> None:
         """Until the stream closes. Goes on where an earlier ``watch`` stopped."""
         async for event in visitor.events(self.turn_id, after=self.after, each=True):
-            self.events.append(event)
-            self._more.set()
-            self._more = anyio.Event()
+            self.hear(event)
+
+    def hear(self, event: e.Event) -> None:
+        self.events.append(event)
+        self._more.set()
+        self._more = anyio.Event()
 
     async def saw(self, count: int, kind: type[e.Event]) -> None:
         """Return once so many events of the kind were read."""
