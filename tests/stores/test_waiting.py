@@ -180,6 +180,14 @@ async def test_an_answer_that_was_taken_is_told_from_another_one(store: Store, m
     assert await code_of(store, turn_id, Answer(call_id="c2", decision="deny")) == "already_answered"
 
 
+async def test_who_comes_after_the_end_is_told_so_also_where_the_end_closed_the_need(store: Store, make: Make) -> None:
+    """A cancel answers for everybody; nobody else did."""
+    turn_id = await waits(store, make, NEED)
+    await store.write([make.said(turn_id, 4, 6, taken=(("c1", 1),))])
+    await store.write([make.ending(turn_id)])
+    assert await code_of(store, turn_id, YES) == "turn_ended"
+
+
 async def test_after_the_end_only_what_was_said_before_is_no_fault(store: Store, make: Make) -> None:
     turn_id = await waits(store, make, NEED, need("c2"))
     await store.answer(turn_id, [YES])
