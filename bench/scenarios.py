@@ -150,5 +150,5 @@ FURTHER = (
     # A plain function that blocks its thread while the model talks.
     Scenario("B1", (Job(1.0, 0.4, blocks=True),), text_after=1.5),
     # A page of calls in one response.
-    Scenario("P100", reads(*[0.3] * 100, args=0.02)),
+    Scenario("page of 100", reads(*[0.3] * 100, args=0.02)),
 )

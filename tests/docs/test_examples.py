@@ -53,7 +53,7 @@ def test_the_settings_are_read_and_a_key_in_the_environment_makes_its_provider_r
 
 def test_a_server_with_the_settings_has_the_tools_of_the_example(stage: Stage) -> None:
     tools = httpx.get(f"{stage.url}/v1/tools", trust_env=False).json()["data"]
-    assert [tool["name"] for tool in tools] == ["get_weather"]
+    assert [tool["name"] for tool in tools] == ["get_weather", "read_result"]
     assert tools[0]["source"].startswith("tools.py:")
 
 

@@ -86,7 +86,7 @@ def test_the_server_with_tools_of_your_own_says_its_model_and_its_tools(stage: S
         listening, model, tools, _ = running.said
     assert listening == f"Legato is listening on {running.url}"
     assert model.split() == ["model", "anthropic/claude-sonnet-4-5"]
-    assert tools.split() == ["tools", "get_weather"]
+    assert tools.split() == ["tools", "get_weather,", "read_result"]
 
 
 async def test_the_same_without_http(

@@ -57,7 +57,7 @@ async def called(
         upstream.enqueue(Script([Say("I will look."), *calls, *tail]), Script([Say("So it is.")]))
         tools = list(load_modules([str(file)]))
         async with legato.open(file.parent / "tools.db", tools=_functions(file)) as service:
-            assert [one.name for one in service.tools().data] == [one.spec.name for one in tools]
+            assert [one.name for one in service.tools().data] == [*(one.spec.name for one in tools), "read_result"]
             turn = await service.start("Look")
             said = []
             async for event in service.follow(turn.id):
