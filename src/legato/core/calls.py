@@ -156,6 +156,7 @@ class Calls:
                 self._scribe.do(a.StoreIntent(self._intent(call)))
             elif not self._join(call):
                 self._start(call)
+        self.join_twins()  # of what has just started
 
     def intent_stored(self, call_id: str) -> None:
         call = self._calls.get(call_id)
