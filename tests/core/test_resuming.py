@@ -72,9 +72,9 @@ def test_a_text_that_was_open_is_rewound_and_the_round_is_asked_again() -> None:
     play = Play()
     play.say(i.BlockOpened(key=0, block_type="text"), i.Delta(0, "Hel"))
     again = play.next()
-    assert again.turn.blocks == ()
+    assert len(again.turn.blocks) == 0
     again.say(text(0, "Hi."), ended("end"))
-    assert [block.text for block in again.turn.blocks] == ["Hi."]
+    assert again.block(0).text == "Hi."
     assert again.end() == "complete, end"
 
 
@@ -347,12 +347,10 @@ def test_a_call_that_had_not_begun_and_whose_tool_is_gone_is_answered_so() -> No
 
 def test_a_call_over_the_limit_whose_answer_was_not_stored_is_still_over_it() -> None:
     play = Play(limits=TurnLimits(calls_per_round=1))
-    play.say(call(0), call(1), ended())
-    play.finish(0)
-    refused = next(at for at, event in enumerate(play.events) if isinstance(event, e.ToolStart))
-    again = play.next(lost=len(play.events) - refused - 1)
-    assert again.outcome(1) in (None, "error: limit_calls")
-    assert 1 not in again.started
+    play.say(call(0), call(1))
+    again = play.next(lost=2)
+    assert again.outcome(1) == "error: limit_calls"
+    assert again.started == [0]
 
 
 def test_a_call_without_whole_arguments_whose_answer_was_not_stored_is_answered() -> None:
@@ -593,7 +591,11 @@ def test_a_tool_that_went_on_with_an_answer_when_its_owner_died_goes_on_with_it_
         play.store(0)
     needs_input(play, 0, state=7)
     play.answer(0, "approve", input={"which": 1})
+    if tool_name == "put":
+        play.store(0)
     again = play.next()
+    if tool_name == "put":
+        again.store(0)
     starts = [start for start in again.begun if start.call_id == again.call(0).call_id]
     assert [start.resumed for start in starts] == [play.begun[-1].resumed]
     assert again.reconciled == []
@@ -618,7 +620,9 @@ def test_a_write_that_had_stopped_to_ask_is_waited_for_and_not_asked_about() -> 
     again = play.next()
     assert again.reconciled == []
     assert again.waits == {0: "input"}
-    assert again.answered(0, "approve").started == [0]
+    third = again.answered(0, "approve")
+    third.store(0)
+    assert third.started == [0]
 
 
 def test_a_tool_that_asked_while_it_ran_runs_again_and_its_question_is_nobodys() -> None:
