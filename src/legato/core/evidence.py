@@ -1,0 +1,60 @@
+"""What a store has of a turn, brought together to be read back, and what is found wrong with it.
+
+Unlike a ``StoredTurn`` it is taken as it lies: rows that contradict each other come side by side, and what cannot be
+read at all is named instead of raised.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from legato.core.blocks import Block
+from legato.core.records import Chat, Datum, Intent, KeptNeed, LogSegment, Reading, RoundRecord, TurnRow
+
+Promise: TypeAlias = Literal["P2", "P3", "P4", "P5", "P7", "P9"]
+"""docs/guarantees.md: what the finding breaks."""
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """``place`` is where in the turn, or in the chat where ``turn_id`` is null. ``message`` quotes nobody's words: it
+    may be shown to whoever looks after the server."""
+
+    chat_id: str | None
+    turn_id: str | None
+    place: str
+    promise: Promise
+    message: str
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """``place`` as a finding names it."""
+
+    place: str
+    why: str
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """All of one turn at one moment. ``segments`` are unpacked and by ``first_seq``. ``results`` has by call id the
+    index that is noted of its result, ``outputs`` the offset and the length of each piece of a call's output, in
+    order."""
+
+    row: TurnRow
+    segments: tuple[LogSegment, ...] = ()
+    blocks: tuple[Block, ...] = ()
+    rounds: tuple[RoundRecord, ...] = ()
+    intents: tuple[Intent, ...] = ()
+    readings: tuple[Reading, ...] = ()
+    results: dict[str, int] = {}
+    needs: tuple[KeptNeed, ...] = ()
+    data: tuple[Datum, ...] = ()
+    outputs: dict[str, tuple[tuple[int, int], ...]] = {}
+    unreadable: tuple[Unreadable, ...] = ()
+
+
+class ChatEvidence(msgspec.Struct, frozen=True, kw_only=True):
+    """A chat and all its turns at one moment, oldest first."""
+
+    chat: Chat
+    turns: tuple[TurnRow, ...] = ()
