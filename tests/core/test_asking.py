@@ -128,13 +128,14 @@ def test_the_answer_to_the_first_question_is_none_to_the_second() -> None:
     assert play.waits == {0: "input"}
 
 
-def test_a_write_that_asks_stores_its_intent_once() -> None:
+def test_a_write_that_asked_goes_on_once_it_is_stored_that_it_does() -> None:
     play = Play()
     play.say(call(0, "post"), call(1), ended())
     play.store(0)
     needs_input(play, 0)
     play.answer(0, "approve")
-    assert play.intents == [0]
+    assert (play.intents, play.started) == ([0, 0], [1, 0])
+    play.store(0)
     assert play.started == [1, 0, 0]
 
 
@@ -146,9 +147,10 @@ def test_a_write_that_asks_keeps_its_lane() -> None:
     assert play.intents == [0]
     assert play.rests()
     play = play.answered(0, "approve")
-    assert (play.started, play.intents) == ([0], [])
+    play.store(0)
+    assert (play.started, play.intents) == ([0], [0])
     play.finish(0)
-    assert play.intents == [1]
+    assert play.intents == [0, 1]
 
 
 def test_a_tool_that_asks_while_the_model_talks_is_called_again_while_it_talks() -> None:
@@ -168,6 +170,7 @@ def test_an_eager_write_that_asked_goes_on_though_its_response_has_died() -> Non
     play.say(call(1), failed())
     assert play.outcome(0) is None
     play.answer(0, "approve")
+    play.store(0)
     assert play.started == [0, 1, 0]
 
 

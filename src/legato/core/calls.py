@@ -151,7 +151,8 @@ class Calls:
         """Begin every call that may run now: a ``read`` itself, a call with effects by its intent."""
         self.join_twins()
         for call in startable(list(self._calls.values()), parallel=self._parallel):
-            if call.has_effects and not call.intended:
+            if call.has_effects and (call.resumed is not None or not call.intended):
+                # Again where it goes on with an answer: that it does is stored first, or the next owner would, too.
                 call.state = "intent"
                 self._scribe.do(a.StoreIntent(self._intent(call)))
             elif not self._join(call):
