@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, Protocol, TypeAlias
 
 import msgspec
@@ -75,8 +75,11 @@ class Dropped(msgspec.Struct, frozen=True):
     message: str
 
 
-Sink: TypeAlias = Callable[[Sequence[ProviderInput]], None]
-"""Takes a provider's inputs without waiting: a delta goes its whole way inside the call that brought its bytes."""
+Sink: TypeAlias = Callable[[Sequence[ProviderInput]], Awaitable[object] | None]
+"""Takes a provider's inputs without waiting: a delta goes its whole way inside the call that brought its bytes.
+
+Nearly always gives None. Else too much is said that the store has not taken: what it gives is awaited before the
+provider's socket is read again."""
 
 
 class Provider(Protocol):

@@ -20,8 +20,9 @@ from legato.providers.transport import ConnectionLost, Unreachable
 
 _IDLE_SECONDS = 30.0
 """A connection waits this long for the next round: tools may run meanwhile, and vendors keep theirs for a minute."""
-_UNREAD_BYTES = 1_048_576
-"""Bytes that may wait for whoever reads; past it the socket is not read, and the vendor waits."""
+_UNREAD_BYTES = 131_072
+"""Bytes that may wait for whoever reads; past it the socket is not read, and the vendor waits. As much as aiohttp's:
+each turn that is slowed has so many."""
 _ENDING_SECONDS = 1.0
 """The rest of a finished response may take this long before its connection is given up."""
 

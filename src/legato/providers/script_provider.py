@@ -82,13 +82,13 @@ class ScriptProvider:
             due += delay
             if due > loop.time():
                 if batch:
-                    sink(batch)
+                    await _heard(sink, batch)
                     batch = []
                 # Not `sleep(delay)`: the time since the last wake-up is part of it.
                 await anyio.sleep(max(due - loop.time(), 0))
             batch.append(said)
             if len(batch) >= _BATCH:
-                sink(batch)
+                await _heard(sink, batch)
                 batch = []
                 await anyio.lowlevel.checkpoint()
         if batch:
@@ -107,6 +107,13 @@ class ScriptProvider:
             images=True,
             files=True,
         )
+
+
+async def _heard(sink: Sink, batch: Sequence[ProviderInput]) -> None:
+    """What falls due while the sink has no room is said at once after it, as a socket's buffer would give it."""
+    room = sink(batch)
+    if room is not None:
+        await room
 
 
 def _steps(ask: Ask) -> list[Step]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -107,6 +107,7 @@ class _Reading:
         self.watch: _Watch | None = None
         self.ended_well = False
         self._done = False
+        self._room: Awaitable[object] | None = None
         self._answer = answer
         self._decoder = decoder
         self._sink = sink
@@ -115,13 +116,26 @@ class _Reading:
     async def to_its_end(self) -> None:
         try:
             await self._answer.each(self._take)
+            while self._room is not None and not self._done:
+                await self._until_there_is(self._room)
+                await self._answer.each(self._take)
         except ConnectionLost as error:
             self._lost(error)
         if not self._done:
             self.hand_on(self._decoder.end())
 
+    async def _until_there_is(self, room: Awaitable[object]) -> None:
+        """The socket is not read meanwhile, so its silence says nothing."""
+        count("provider_slowed")
+        if self.watch is not None:
+            self.watch.stop()
+        await room
+        self._room = None
+        if self.watch is not None:
+            self.watch.go_on()
+
     def hand_on(self, batch: list[ProviderInput]) -> bool:
-        """Whether more may come."""
+        """Whether more may come now."""
         if not batch:
             return True
         last = batch[-1]
@@ -132,8 +146,8 @@ class _Reading:
         elif isinstance(last, ResponseFailed):
             batch[-1] = self._stamped(last)
             self._done = True
-        self._sink(batch)
-        return not self._done
+        self._room = self._sink(batch)
+        return self._room is None and not self._done
 
     def _take(self, data: bytes) -> bool:
         batch = self._decoder.feed(data)
@@ -194,6 +208,12 @@ class _Watch:
 
     def stop(self) -> None:
         self._timer.cancel()
+
+    def go_on(self) -> None:
+        """After a stop in which nobody listened."""
+        self._warned = False
+        self._deadline = self._loop.time() + (self._limits.idle if self._begun else self._limits.first_event)
+        self._timer = self._loop.call_at(self._deadline, self._look)
 
     def _look(self) -> None:
         now = self._loop.time()
