@@ -25,6 +25,7 @@ from legato.runtime.admission import AdmissionLimits
 from legato.runtime.documents import Workspaces
 from legato.runtime.journal import JournalSettings
 from legato.runtime.service import ServiceSettings, TurnService
+from legato.runtime.spool import Spool
 from legato.runtime.toolbox import Toolbox
 from legato.serve import bind, serve, url_of
 from legato.stores.sqlite import SqliteStore, open_sqlite
@@ -58,6 +59,12 @@ async def open_store(config: Config) -> AsyncIterator[SqliteStore]:
         await store.close()
 
 
+def spool_of(config: Config) -> Spool:
+    """The folder is made when something first goes there."""
+    folder = config.storage.spool or f"{config.server.db}.spool"
+    return Spool(Path(folder).absolute())
+
+
 @asynccontextmanager
 async def open_service(config: Config, *, tools: Iterable[Toolish] = ()) -> AsyncIterator[TurnService]:
     """The service of a configuration, with ``tools`` beside those the configuration names. Raises ``ConfigError``."""
@@ -79,6 +86,7 @@ async def open_service(config: Config, *, tools: Iterable[Toolish] = ()) -> Asyn
                 formatters=registry.formatters,
                 toolbox=toolbox,
                 settings=_service_settings(config),
+                spool=spool_of(config),
                 documents=Workspaces(documents, _document_bounds(config)),
             ) as service:
                 yield service
@@ -275,7 +283,9 @@ def _service_settings(config: Config) -> ServiceSettings:
             default_tools=config.tools.default,
         ),
         journal=JournalSettings(
-            flush_interval=config.storage.flush_interval, persist_timeout=config.storage.persist_timeout
+            flush_interval=config.storage.flush_interval,
+            persist_timeout=config.storage.persist_timeout,
+            retry_window=config.storage.retry_window,
         ),
     )
 

@@ -121,7 +121,7 @@ def test_the_figures_beside_the_keys_are_those_of_the_source() -> None:
     limits = AdmissionLimits()
     assert f"at most; {limits.default_rounds} where the request does not say" in text
     assert f"at most; {limits.default_seconds:g} where the request does not say" in text
-    assert f"tried again for {JournalSettings().retry_window:g} s" in text
+    assert f"tried again, at most {JournalSettings().retry_window:g};" in text
     assert f"{PLACES} worker threads" in text
     assert SOFT_SHARE == 4 / 5
     assert TurnLimits().blocks == 2_000

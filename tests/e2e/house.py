@@ -256,6 +256,7 @@ async def open_service(
                 formatters=registry.formatters,
                 toolbox=toolbox,
                 settings=replace(settings, journal=journal),
+                spool=compose.spool_of(config),
             ) as service:
                 yield service
         finally:

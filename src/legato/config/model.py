@@ -193,6 +193,11 @@ class LimitsConfig(Section):
 class StorageConfig(Section):
     persist_timeout: Seconds = 5
     """Deadline of one write."""
+    retry_window: Annotated[float, Field(gt=0, le=20)] = 20
+    """How long a write is tried again before what was said goes to the spool. While the store is away no lease is
+    renewed, so it ends well before one of 30 s does."""
+    spool: Name | None = None
+    """A folder for what the store does not take, best on another disk. Left out, it is beside the database."""
     flush_interval: Seconds = 0.25
     """How much of open blocks may be missing after a crash (P5)."""
     synchronous: Literal["normal", "full"] = "full"

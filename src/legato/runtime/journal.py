@@ -2,14 +2,17 @@
 
 Turns put what is new into their ``Tail`` and go on. The journal stores the tails of all turns together, every
 ``flush_interval`` and at once when somebody waits. Nobody cancels it: who waits may be cancelled, the write is not.
-A write that fails is tried again as it was, so it may be repeated; one row's own fault ends its own turn only.
+A write that fails is tried again as it was, so it may be repeated; one row's own fault ends its own turn only. What the
+store does not take within the retry window goes to the spool, which counts as stored: its turns are told to end, and
+all that they still say follows it there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
 
 import anyio
 import msgspec
@@ -29,19 +32,29 @@ from legato.core.records import (
 )
 from legato.observability import count
 from legato.ports import Store
+from legato.runtime.backlog import Backlog
+from legato.runtime.spool import Spool, SpoolFailed
 
 _logger = logging.getLogger(__name__)
 
 BACKOFF = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Seconds before each further try; the last one again and again."""
+UNSAVED_BYTES = 67_108_864
+"""Said and not stored, of all turns: what 600 turns of 50 deltas a second say in 20 s."""
+LAST_TRY_SECONDS = 1.0
+"""At the close, for a store that was away before: what it does not take then goes to the spool."""
 
 
 class JournalSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds. ``persist_timeout`` bounds one try of a write, ``retry_window`` all of them together."""
+    """Seconds. ``persist_timeout`` bounds one try of a write, ``retry_window`` all of them together.
+
+    The window is shorter than a lease (30 s) less what a renewal may be old (6 s) and an owner's margin (2 s): while
+    the store is away no lease is renewed, and an owner whose lease is over may not even say that its turns have ended.
+    """
 
     flush_interval: float = 0.25
     persist_timeout: float = 5.0
-    retry_window: float = 60.0
+    retry_window: float = 20.0
 
 
 class PersistenceFailedError(LegatoError):
@@ -60,13 +73,21 @@ class Tail:
         self.epoch = epoch
         self.durable_seq = seq
         self.failure: PersistenceFailedError | None = None
+        self.spooled = False
+        """All it still says goes to the spool."""
+        self.told: PersistenceFailedError | None = None
+        """Why it is to end: the store did not take it in time."""
         self.on_stored: Callable[[int], None] | None = None
         self.on_failure: Callable[[PersistenceFailedError], None] | None = None
+        self.last_word: Callable[[PersistenceFailedError], tuple[bytes, TurnEnding]] | None = None
+        """Its end, said otherwise: for one that had ended well, and nobody has heard so yet."""
         self._seq = seq
         self._added = 0
         self._stored = 0
         self._taken = 0
         self._journal = journal
+        self._backlog = journal.backlog
+        self._taken_bytes = 0
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._dirty = False
         self._lines: list[bytes] = []
@@ -81,10 +102,12 @@ class Tail:
         self._spans: tuple[Span, ...] = ()
         self._rest: Rest | None = None
         self._ending: TurnEnding | None = None
+        self._concluded = False
 
     def add_line(self, line: bytes, seq: int) -> None:
-        """The next event as it is said. The hot path: a list, two numbers."""
+        """The next event as it is said. The hot path: a list, three numbers."""
         self._lines.append(line)
+        self._backlog.bytes += len(line)
         self._seq = seq
         self._added += 1
         if not self._dirty:
@@ -123,11 +146,13 @@ class Tail:
 
     def rest(self, rest: Rest, spans: Sequence[Span]) -> None:
         self._rest = rest
+        self._concluded = True
         self._spans = tuple(spans)
         self._touch()
 
     def end(self, ending: TurnEnding, spans: Sequence[Span]) -> None:
         self._ending = ending
+        self._concluded = True
         self._spans = tuple(spans)
         self._touch()
 
@@ -147,15 +172,13 @@ class Tail:
 
     # For the journal
 
-    def unsaved_bytes(self) -> int:
-        return sum(map(len, self._lines))
-
     def take(self) -> TurnWrite:
         """All that is new, as one write; what is added from now on belongs to the next."""
         segment = None
         if self._lines:
             body = b"\n".join(self._lines) + b"\n"
             segment = LogSegment(first_seq=self._seq - len(self._lines) + 1, last_seq=self._seq, lines=body)
+            self._taken_bytes = len(body) - len(self._lines)
         write = TurnWrite(
             turn_id=self.turn_id,
             epoch=self.epoch,
@@ -177,7 +200,8 @@ class Tail:
         return write
 
     def confirm(self, write: TurnWrite) -> None:
-        """``write``, the last that was taken, is stored."""
+        """``write``, the last that was taken, is stored, or as good as that: it is in the spool."""
+        self._drop_taken()
         if write.segment is not None:
             self.durable_seq = write.segment.last_seq
         self._stored = self._taken
@@ -185,17 +209,42 @@ class Tail:
             if mark <= self._stored and not future.done():
                 future.set_result(None)
         self._waiting = [(mark, future) for mark, future in self._waiting if mark > self._stored]
-        if self.on_stored is not None:
+        # Readers far behind are given what is in the store; of the spool nobody can read.
+        if self.on_stored is not None and not self.spooled:
             self.on_stored(self.durable_seq)
 
+    def tell(self, failure: PersistenceFailedError) -> None:
+        """The turn is to end; what it says until then is taken."""
+        self.told = failure
+        if self.on_failure is not None and not self._concluded:
+            self.on_failure(failure)
+
+    def ended_as_told(self, write: TurnWrite, told: PersistenceFailedError | None) -> TurnWrite:
+        """``write`` with an end that says what became of it, where it holds the end."""
+        told = told or self.told
+        if told is None or self.last_word is None or write.ending is None or write.segment is None:
+            return write
+        line, ending = self.last_word(told)
+        before = write.segment.lines[: write.segment.lines.rfind(b"\n", 0, -1) + 1]
+        segment = msgspec.structs.replace(write.segment, lines=before + line + b"\n")
+        return msgspec.structs.replace(write, segment=segment, ending=ending)
+
     def fail(self, failure: PersistenceFailedError) -> None:
+        """Nothing more of it is stored."""
         self.failure = failure
+        self._drop_taken()
+        self._backlog.less(sum(map(len, self._lines)))
+        self._backlog = Backlog(0)  # what it still says waits for nobody
         for _, future in self._waiting:
             if not future.done():
                 future.set_exception(failure)
         self._waiting = []
         if self.on_failure is not None:
             self.on_failure(failure)
+
+    def _drop_taken(self) -> None:
+        self._backlog.less(self._taken_bytes)
+        self._taken_bytes = 0
 
     def _touch(self) -> None:
         self._added += 1
@@ -212,18 +261,33 @@ class Tail:
         self._spans, self._rest, self._ending = (), None, None
 
 
-class Journal:
-    """Runs as one task (``run``) until ``close``."""
+_Group: TypeAlias = list[tuple[Tail, TurnWrite]]
 
-    def __init__(self, store: Store, settings: JournalSettings) -> None:
+
+class Journal:
+    """Runs as one task (``run``) until ``close``. Past ``unsaved_bytes`` turns wait for ``room``."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: JournalSettings,
+        *,
+        unsaved_bytes: int = UNSAVED_BYTES,
+        spool: Spool | None = None,
+    ) -> None:
+        self.backlog = Backlog(unsaved_bytes)
         self._store = store
         self._settings = settings
+        self._spool = spool
         self._dirty: list[Tail] = []
-        self._in_flight: list[TurnWrite] = []
-        self._late = False
+        self._away_since: float | None = None
+        """When the store took something last, if it has not taken anything since."""
         self._work = asyncio.Event()
         self._urgent = asyncio.Event()
         self._closing = False
+        self._out_of_time = False
+        """At the close: nothing more is tried."""
+        self._trying: anyio.CancelScope | None = None
         self._idle = asyncio.Event()
 
     def tail(self, turn_id: str, *, epoch: int, seq: int = 0) -> Tail:
@@ -236,11 +300,15 @@ class Journal:
         self._dirty.append(tail)
 
     def unsaved_bytes(self) -> int:
-        """Of lines said and not stored, counted only while the store does not keep up; else 0."""
-        if not self._late:
-            return 0
-        waiting = sum(tail.unsaved_bytes() for tail in self._dirty)
-        return waiting + sum(len(write.segment.lines) for write in self._in_flight if write.segment is not None)
+        """Said and not stored, of all turns."""
+        return self.backlog.bytes
+
+    def room(self) -> Awaitable[object] | None:
+        """None while there is; else what a turn waits for before it hears more of its provider."""
+        room = self.backlog.room()
+        if room is not None:
+            self.hurry()
+        return room
 
     def hurry(self) -> None:
         """Somebody waits: store now."""
@@ -260,56 +328,127 @@ class Journal:
             await self._flush()
         self._idle.set()
 
+    async def drained(self) -> bool:
+        """Whether the store has all that was spooled, here and by processes that are gone: only then their turns may be
+        looked at. Raises ``StoreError``."""
+        return self._spool is None or await self._spool.drain(self._store)
+
     async def close(self, *, timeout: float) -> bool:
-        """Store what is left, for at most ``timeout`` seconds. False if that was not enough."""
+        """Store what is left, for at most ``timeout`` seconds; then spool it. False if that was not possible either."""
         self._closing = True
         self._work.set()
         self._urgent.set()
-        with anyio.move_on_after(timeout, shield=True) as scope:
+        patience = timeout if self._spool is None or self._away_since is None else min(timeout, LAST_TRY_SECONDS)
+        with anyio.move_on_after(patience, shield=True):
             await self._idle.wait()
-        return not scope.cancelled_caught
+        if not self._idle.is_set() and self._spool is not None:
+            self._out_of_time = True
+            if self._trying is not None:
+                self._trying.cancel()
+            with anyio.move_on_after(timeout, shield=True):
+                await self._idle.wait()
+        return self._idle.is_set()
 
     async def _flush(self) -> None:
         dirty, self._dirty = self._dirty, []
-        group = {tail.turn_id: (tail, tail.take()) for tail in dirty if tail.failure is None}
-        began = asyncio.get_running_loop().time()
+        group: _Group = [(tail, tail.take()) for tail in dirty if tail.failure is None]
+        await self._keep([pair for pair in group if pair[0].spooled])
+        group = [pair for pair in group if not pair[0].spooled]
         tries = 0
-        while group:
-            self._in_flight = [write for _, write in group.values()]
-            try:
-                with anyio.fail_after(self._settings.persist_timeout):
-                    await self._store.write(self._in_flight)
-            except (StaleEpoch, RowRefused) as refusal:
-                self._drop(group, refusal)
-            except (StoreError, TimeoutError) as error:
-                self._late = True
-                count("journal_write_retries")
-                if asyncio.get_running_loop().time() - began > self._settings.retry_window:
-                    self._give_up(group, error)
-                    break
-                _logger.warning("the store did not take %d turns, trying again: %s", len(group), _reason(error))
-                await anyio.sleep(BACKOFF[min(tries, len(BACKOFF) - 1)])
-                tries += 1
-            else:
-                self._late = False
-                for tail, write in group.values():
-                    tail.confirm(write)
-                break
-        self._in_flight = []
+        while group := [pair for pair in group if pair[0].failure is None]:
+            error = await self._try(group)
+            match error:
+                case None:
+                    for tail, write in group:
+                        tail.confirm(write)
+                    return
+                case StaleEpoch() | RowRefused():
+                    group = self._without(group, error)
+                    continue
+                case _:
+                    count("journal_write_retries")
+            if self._out_of_time or self._left() <= 0:
+                await self._give_up(group, error)
+                return
+            _logger.warning("the store did not take %d turns, trying again: %s", len(group), _reason(error))
+            await self._pause(BACKOFF[min(tries, len(BACKOFF) - 1)])
+            tries += 1
 
-    def _drop(self, group: dict[str, tuple[Tail, TurnWrite]], refusal: StaleEpoch | RowRefused) -> None:
+    async def _try(self, group: _Group) -> LegatoError | TimeoutError | None:
+        """What the store has against it."""
+        if self._out_of_time:
+            return TimeoutError()
+        began = asyncio.get_running_loop().time()
+        timeout = self._settings.persist_timeout
+        if self._away_since is not None and self._left() > 0:
+            timeout = min(timeout, self._left())
+        error: LegatoError | TimeoutError | None = None
+        with anyio.move_on_after(timeout) as self._trying:
+            try:
+                await self._store.write([write for _, write in group])
+            except StoreError as refusal:
+                error = refusal
+        if self._trying.cancelled_caught:
+            error = TimeoutError()
+        self._trying = None
+        if error is None or isinstance(error, StaleEpoch | RowRefused):
+            self._away_since = None
+        elif self._away_since is None:
+            self._away_since = began
+        return error
+
+    def _left(self) -> float:
+        """Seconds of the retry window. It is the store's and not a group's: what is said while it is away has no more
+        time than what was said when it went."""
+        since = self._away_since
+        now = asyncio.get_running_loop().time()
+        return self._settings.retry_window - (0 if since is None else now - since)
+
+    async def _pause(self, seconds: float) -> None:
+        with anyio.move_on_after(seconds) as self._trying:
+            await anyio.sleep(seconds)
+        self._trying = None
+
+    def _without(self, group: _Group, refusal: StaleEpoch | RowRefused) -> _Group:
         """One turn spoiled the group: it ends, the others are tried again without it."""
-        spoiled = group.pop(refusal.turn_id, None)
-        if spoiled is None:
-            self._give_up(group, refusal)
-            group.clear()
-            return
+        spoiled = [tail for tail, _ in group if tail.turn_id == refusal.turn_id]
+        if not spoiled:
+            self._fail(group, refusal)
+            return []
         count("journal_rows_refused")
         _logger.error("turn %s cannot be stored: %s", refusal.turn_id, refusal.message)
-        spoiled[0].fail(PersistenceFailedError(refusal.message, stale=isinstance(refusal, StaleEpoch)))
+        for tail in spoiled:
+            tail.fail(PersistenceFailedError(refusal.message, stale=isinstance(refusal, StaleEpoch)))
+        return [pair for pair in group if pair[0].turn_id != refusal.turn_id]
 
-    def _give_up(self, group: dict[str, tuple[Tail, TurnWrite]], error: BaseException) -> None:
-        for tail, _ in group.values():
+    async def _give_up(self, group: _Group, error: BaseException) -> None:
+        """The window is over, or the server stops. Turns end with what they have said so far, unless they have let go:
+        then whoever takes them up goes on from there."""
+        if self._spool is None:
+            self._fail(group, error)
+            return
+        said = f"the store did not take what the turn said: {_reason(error)}; a file has it until the store does"
+        told = None if self._closing else PersistenceFailedError(said)
+        await self._keep(group, told)
+
+    async def _keep(self, group: _Group, told: PersistenceFailedError | None = None) -> None:
+        if not group or self._spool is None:
+            return
+        group = [(tail, tail.ended_as_told(write, told)) for tail, write in group]
+        try:
+            await self._spool.keep([write for _, write in group])
+        except SpoolFailed as error:
+            self._fail(group, error)
+            return
+        for tail, write in group:
+            tail.spooled = True
+            if told is not None:  # before whoever waits goes on
+                _logger.error("turn %s goes to the spool and ends: %s", tail.turn_id, told.message)
+                tail.tell(told)
+            tail.confirm(write)
+
+    def _fail(self, group: _Group, error: BaseException) -> None:
+        for tail, _ in group:
             _logger.error("turn %s is given up on: %s", tail.turn_id, _reason(error))
             tail.fail(PersistenceFailedError(f"the store did not take what the turn said: {_reason(error)}"))
 

@@ -114,6 +114,7 @@ class TurnRunner:
         self._tail: Tail = house.journal.tail(row.id, epoch=row.epoch, seq=row.epoch * e.EPOCH_SIZE)
         self._tail.on_stored = self.live.trim
         self._tail.on_failure = self._not_stored
+        self._tail.last_word = self._end_not_stored
         self._readings: dict[str, Reading] = {} if taken_up is None else dict(taken_up.turn.readings)
         self._data: dict[str, bytes] = {}
         self._sent: Sequence[Message] = ()
@@ -351,14 +352,15 @@ class TurnRunner:
                 count("requests_broken")
                 self._fail(scope, "internal", "the request to the model broke; the server's log says how")
 
-    def _hear(self, batch: Sequence[i.ProviderInput]) -> None:
+    def _hear(self, batch: Sequence[i.ProviderInput]) -> Awaitable[object] | None:
         """What one wake-up brought: all of it is decided first, then said in one piece."""
         if not self._owned():
-            return
+            return None
         receive = self.machine.receive
         for said in batch:
             receive(said)
         self._perform()
+        return self._house.journal.room()
 
     def _fail(self, scope: anyio.CancelScope, code: str, message: str, *, retryable: bool = False) -> None:
         """The response has failed, unless its end was heard: then the machine is past it, perhaps in the next one."""
@@ -514,6 +516,12 @@ class TurnRunner:
             return
         self.receive(i.Interrupted(error=e.ErrorInfo(code=failure.code, message=failure.message, retryable=True)))
 
+    def _end_not_stored(self, failure: PersistenceFailedError) -> tuple[bytes, TurnEnding]:
+        """The end that nobody has heard yet, as the store lets it be."""
+        assert self._last is not None
+        self._last = end = _not_kept(self._last, failure)
+        return e.encode(end), self._ending(end)
+
     def _end_broken(self) -> None:
         """The tasks of the turn are gone: answer what they owe, and end."""
         message = "the turn broke; the server's log says how"
@@ -547,10 +555,9 @@ class TurnRunner:
             return
         try:
             await self._tail.stored()
+            last = self._last or last  # the journal may have had it said otherwise
         except PersistenceFailedError as failure:
-            error = e.ErrorInfo(code=failure.code, message=failure.message, retryable=True)
-            usage = last.usage if isinstance(last, e.TurnEnd) else UNKNOWN
-            last = e.TurnEnd(seq=last.seq, status="error", stop_reason="error", usage=usage, error=error)
+            last = _not_kept(last, failure)
         self.live.append(e.encode(last))
         if isinstance(last, e.TurnEnd):
             self.live.close()
@@ -564,6 +571,13 @@ def _said_half(machine: TurnMachine) -> bool:
         block.start.block_type != "tool_result" or block.start.origin == "provider"
         for block in machine.turn.open.values()
     )
+
+
+def _not_kept(last: e.TurnEnd | e.TurnWaiting, failure: PersistenceFailedError) -> e.TurnEnd:
+    """In the place of the turn's last word."""
+    error = e.ErrorInfo(code=failure.code, message=failure.message, retryable=True)
+    usage = last.usage if isinstance(last, e.TurnEnd) else UNKNOWN
+    return e.TurnEnd(seq=last.seq, status="error", stop_reason="error", usage=usage, error=error)
 
 
 def _backoff(retry: int, retry_after: float | None) -> float:

@@ -94,7 +94,7 @@ class Running:
             with anyio.move_on_after(LOOK_TIMEOUT):  # a store that hangs is asked again
                 try:
                     await self._keep_lease()
-                    if look % ORPHANS_EVERY == 0:
+                    if await self._house.journal.drained() and look % ORPHANS_EVERY == 0:
                         await self._take_up_orphans()
                     await self._take_up_answered()
                 except StoreError as error:

@@ -57,6 +57,7 @@ from legato.runtime.owner import this_process
 from legato.runtime.questions import Questions
 from legato.runtime.runner import House, TurnRunner
 from legato.runtime.running import Running
+from legato.runtime.spool import Spool
 from legato.runtime.timeline import overlap_ms
 from legato.runtime.toolbox import Toolbox
 
@@ -99,6 +100,7 @@ class TurnService:
         settings: ServiceSettings | None = None,
         clock: Clock | None = None,
         documents: Workspaces | None = None,
+        spool: Spool | None = None,
     ) -> None:
         self._settings = settings or ServiceSettings()
         self._clock = clock or SystemClock()
@@ -107,7 +109,8 @@ class TurnService:
         self._models = models
         self._tools = tools
         self._formatters = formatters
-        self._journal = Journal(store, self._settings.journal)
+        self._spool = spool
+        self._journal = Journal(store, self._settings.journal, unsaved_bytes=self._settings.unsaved_bytes, spool=spool)
         self._house = House(
             store=store,
             journal=self._journal,
@@ -155,6 +158,8 @@ class TurnService:
         assert self._tasks is not None
         self._tasks.cancel_scope.cancel()
         await self._stack.__aexit__(None, None, None)
+        if self._spool is not None:
+            await self._spool.close()
 
     # Turns
 

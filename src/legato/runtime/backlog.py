@@ -1,0 +1,33 @@
+"""How much was said and is not stored, of all turns together, and who waits until it is less."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Generator
+
+
+class Backlog:
+    """``limit`` is bytes. Past it no turn hears more of its provider: it awaits this, until there is room again."""
+
+    def __init__(self, limit: int) -> None:
+        self.bytes = 0
+        self.limit = limit
+        self._roomy = asyncio.Event()
+
+    def less(self, stored: int) -> None:
+        """So many bytes do not wait any more."""
+        self.bytes -= stored
+        if self.bytes <= self.limit:
+            self._roomy.set()
+
+    def room(self) -> Awaitable[object] | None:
+        """None while there is; else what to wait for."""
+        return None if self.bytes <= self.limit else self
+
+    def __await__(self) -> Generator[object, None, None]:
+        return self._until_there_is_room().__await__()
+
+    async def _until_there_is_room(self) -> None:
+        while self.bytes > self.limit:
+            self._roomy.clear()
+            await self._roomy.wait()

@@ -1,0 +1,187 @@
+"""What the store did not take, on disk until it does (P6).
+
+Synced to disk counts as stored. Each process appends to a file of its own and holds a lock on it while it lives; what a
+dead one left is drained by whoever finds it, before anybody looks at its turns. What the store will never take, since
+the turn has a newer owner by now, is set aside in a file that stays.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+
+from legato.core.errors import LegatoError, RowRefused, StaleEpoch
+from legato.core.records import TurnWrite
+from legato.observability import count, gauge, warn_once
+from legato.ports import Store
+from legato.runtime import spool_file
+from legato.runtime.spool_file import SpoolFile
+
+_logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+GROUP_WRITES = 256
+"""Writes given to the store at once, of as many turns: what one flush of a busy server is."""
+
+
+class SpoolFailed(LegatoError):
+    """It is not on disk."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="persistence_failed")
+
+
+class Spool:
+    """``folder`` is made when it is first needed, and may be shared by processes that share a store."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._open: SpoolFile | None = None
+        self._sealed: list[SpoolFile] = []
+        """In the order of their names, which is that of their making."""
+        self._foreign: set[SpoolFile] = set()
+        self._lock: spool_file.FolderLock | None = None
+        """Held while files of others are being drained: of two drainers each would take a part, in no order."""
+        self._appending = anyio.Lock()
+        self._draining = anyio.Lock()
+        self._thread = anyio.CapacityLimiter(1)
+
+    @property
+    def holds_something(self) -> bool:
+        """Of this process."""
+        return self._open is not None or bool(self._sealed)
+
+    async def keep(self, writes: Sequence[TurnWrite]) -> None:
+        """All of them are on disk when this returns, behind what was kept before. Raises ``SpoolFailed``."""
+        if not writes:
+            return
+        async with self._appending:
+            try:
+                await self._run(partial(self._append, writes))
+            except OSError as error:
+                count("spool_failures")
+                raise SpoolFailed(f"{self.folder}: {error.strerror or error}") from error
+        count("spooled_writes", len(writes))
+        self._say_how_many()
+
+    async def drain(self, store: Store) -> bool:
+        """Give the store what lies here, of this process and of those that are gone, oldest first.
+
+        True if nothing is left that it could take. What it took is not given again by this process; cancelled, or cut
+        by ``StoreError``, it goes on where it was.
+        """
+        async with self._draining:
+            alone = await self._collect()
+            while file := await self._oldest():
+                await self._give(file, store)
+                await self._run(file.remove)
+                self._sealed.remove(file)
+                self._foreign.discard(file)
+                self._say_how_many()
+            self._let_others()
+            return alone
+
+    async def close(self) -> None:
+        """The files stay for the next start."""
+        async with self._draining, self._appending:
+            for file in (*self._sealed, *(() if self._open is None else (self._open,))):
+                file.close()
+            self._open, self._sealed = None, []
+            self._foreign.clear()
+            self._let_others()
+
+    # In the thread
+
+    def _append(self, writes: Sequence[TurnWrite]) -> None:
+        if self._open is None:
+            self._open = SpoolFile.make(self.folder)
+        try:
+            self._open.append(writes)
+        except OSError:
+            if self._open.spoiled:  # what comes after a piece of a record could not be read
+                self._sealed.append(self._open)
+                self._open = None
+            raise
+
+    def _adopt(self) -> bool:
+        """False if somebody else is draining what dead processes left."""
+        mine = {file.path for file in (*self._sealed, *(() if self._open is None else (self._open,)))}
+        foreign = [path for path in spool_file.files_in(self.folder) if path not in mine]
+        if not foreign:
+            return True
+        if self._lock is None:
+            self._lock = spool_file.FolderLock.take(self.folder)
+        if self._lock is None:
+            return False
+        for path in foreign:
+            file = SpoolFile.adopt(path)
+            if file is not None:  # else its process lives
+                self._sealed.append(file)
+                self._foreign.add(file)
+        self._sealed.sort(key=lambda file: file.path.name)
+        return True
+
+    # Inside
+
+    async def _collect(self) -> bool:
+        """Look for what dead processes left. False if somebody else has it."""
+        try:
+            async with self._appending:
+                return await self._run(self._adopt)
+        except OSError as error:
+            said = f"{self.folder} cannot be read, and what lies in it is not stored: {error.strerror or error}"
+            warn_once(_logger, "spool_unreadable", said)
+            return True
+
+    async def _oldest(self) -> SpoolFile | None:
+        """Our own open one only when nothing else is left: what is appended from now on goes to another."""
+        if not self._sealed:
+            async with self._appending:
+                if self._open is not None:
+                    self._sealed.append(self._open)
+                    self._open = None
+        return self._sealed[0] if self._sealed else None
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        """In the thread, to its end."""
+        return await anyio.to_thread.run_sync(work, limiter=self._thread)
+
+    async def _give(self, file: SpoolFile, store: Store) -> None:
+        while group := await self._run(partial(file.next_group, GROUP_WRITES)):
+            await self._write(file, store, group)
+            file.advance()
+        if file.torn:
+            count("spool_torn")
+            _logger.warning("%s ends in %d bytes that are no whole record: they are left out", file.path, file.torn)
+
+    async def _write(self, file: SpoolFile, store: Store, group: Sequence[TurnWrite]) -> None:
+        """A turn that spoils the group is left out of it, and out of all that follows."""
+        while writes := [write for write in group if write.turn_id not in file.refused]:
+            try:
+                await store.write(writes)
+            except (StaleEpoch, RowRefused) as refusal:
+                if not any(write.turn_id == refusal.turn_id for write in writes):
+                    raise
+                gone = isinstance(refusal, RowRefused) and await store.turn(refusal.turn_id) is None
+                file.refused[refusal.turn_id] = not gone
+                count("spool_refused")
+                if not gone:
+                    _logger.warning("turn %s: what %s has of it is set aside: %s", refusal.turn_id, file.path, refusal)
+            else:
+                count("spool_drained_writes", len(writes))
+                return
+
+    def _let_others(self) -> None:
+        if self._lock is not None and not self._foreign:
+            self._lock.release()
+            self._lock = None
+
+    def _say_how_many(self) -> None:
+        gauge("spool_files", len(self._sealed) + (self._open is not None))

@@ -1,0 +1,283 @@
+"""What the store did not take lies on disk, comes back in order, and nothing of it is dropped unsaid."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import msgspec
+import pytest
+from tests.runtime.faults import FaultyStore
+from tests.stores.values import Make, at, lines
+
+from legato.core.blocks import TextBlock, ToolResultBlock, ToolUseBlock
+from legato.core.errors import StoreUnavailable
+from legato.core.records import Intent, Need, Reading, Rest, RoundRecord, Span, TurnWrite
+from legato.observability import process
+from legato.runtime.spool import Spool, SpoolFailed
+from legato.runtime.spool_file import KeptSpool, files_in, kept_in
+
+make = Make()
+
+
+async def begun(store: FaultyStore) -> str:
+    return (await make.begun(store)).assistant.id
+
+
+def names(folder: Path) -> list[str]:
+    return [str(path) for path in folder.iterdir()]
+
+
+def of_a_dead_process(folder: Path, *writes: TurnWrite) -> Path:
+    """Its file; the process was killed after the writes were on disk."""
+    source = """
+import asyncio, os, signal, sys
+from pathlib import Path
+import msgspec
+from legato.core.records import TurnWrite
+from legato.runtime.spool import Spool
+
+writes = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=list[TurnWrite])
+asyncio.run(Spool(Path(sys.argv[1])).keep(writes))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    before = set(files_in(folder))
+    command = [sys.executable, "-c", source, str(folder)]
+    died = subprocess.run(command, input=msgspec.msgpack.encode(writes), check=False, timeout=60)
+    assert died.returncode == -9
+    (made,) = set(files_in(folder)) - before
+    return made
+
+
+async def test_what_was_kept_comes_to_the_store_as_it_was_and_the_folder_is_empty_again(tmp_path: Path) -> None:
+    store, spool = FaultyStore(), Spool(tmp_path / "spool")
+    turn_id = await begun(store)
+    first = make.said(
+        turn_id,
+        1,
+        3,
+        blocks=(
+            TextBlock(index=0, round=1, state="complete", text="é\n\0", length=4, sha256="ab"),
+            ToolUseBlock(
+                index=1,
+                round=1,
+                state="complete",
+                call_id="c",
+                tool_name="t",
+                origin="server",
+                input={"a": [1.5, None]},
+            ),
+            ToolResultBlock(
+                index=2,
+                round=1,
+                state="complete",
+                call_id="c",
+                tool_name="t",
+                origin="server",
+                outcome="ok",
+                output={"x": "y"},
+            ),
+        ),
+        rounds=(RoundRecord(round=1, attempt=1, model="m", provider="p"),),
+        intents=(
+            Intent(call_id="c", round=1, index=1, tool_name="t", input={}, input_sha256="x", idempotency_key="k"),
+        ),
+        readings=(Reading(call_id="c", text="read", formatter="default", version=1),),
+        needs=(Need(call_id="c", nr=1, kind="approval", input_sha256="x"),),
+        taken=(("c", 1),),
+        spans=(Span(kind="round", name="round 1", round=1, start_ms=0.5, end_ms=None),),
+        rest=Rest(wait_until=at(50)),
+    )
+    second = msgspec.structs.replace(make.ending(turn_id), segment=make.segment(4, 4))
+    await spool.keep([first])
+    await spool.keep([second])
+    assert len(files_in(spool.folder)) == 1
+    assert await spool.drain(store)
+    assert store.tries == [(first,), (second,)]
+    assert names(spool.folder) == []
+
+
+async def test_a_spool_that_was_never_needed_leaves_no_folder(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    assert await spool.drain(FaultyStore())
+    await spool.close()
+    assert not spool.folder.exists()
+
+
+async def test_draining_goes_on_where_the_store_went_away(tmp_path: Path) -> None:
+    store, spool = FaultyStore(), Spool(tmp_path)
+    turns = [await begun(store) for _ in range(3)]
+    for turn_id in turns:  # each has two writes, so that none shares a group with the next of its own
+        await spool.keep([make.said(turn_id, 1, 2)])
+        await spool.keep([make.said(turn_id, 3, 4)])
+    store.failures = 1
+    with pytest.raises(StoreUnavailable):
+        await spool.drain(store)
+    await spool.keep([make.ending(turns[0])])
+    assert await spool.drain(store)
+    for turn_id in turns:
+        assert await lines(store, turn_id) == make.segment(1, 4).lines
+    given = [write for group in store.tries[1:] for write in group]
+    assert len(given) == 7
+    assert given[-1].ending is not None
+    assert files_in(tmp_path) == []
+
+
+async def test_what_a_killed_process_left_is_drained_by_the_next_and_what_a_living_one_has_is_left_alone(
+    tmp_path: Path,
+) -> None:
+    store, living, other = FaultyStore(), Spool(tmp_path), Spool(tmp_path)
+    dead, alive = await begun(store), await begun(store)
+    of_a_dead_process(tmp_path, make.said(dead, 1, 3))
+    await living.keep([make.said(alive, 1, 2)])
+    assert await other.drain(store)
+    assert await lines(store, dead) == make.segment(1, 3).lines
+    assert await lines(store, alive) == b""
+    assert len(files_in(tmp_path)) == 1
+    await living.close()
+    assert await other.drain(store)
+    assert await lines(store, alive) == make.segment(1, 2).lines
+
+
+async def test_while_one_drains_what_a_dead_process_left_nobody_else_looks_at_its_turns(tmp_path: Path) -> None:
+    store, one, two = FaultyStore(), Spool(tmp_path), Spool(tmp_path)
+    turn_id = await begun(store)
+    of_a_dead_process(tmp_path, make.said(turn_id, 1, 2))
+    store.gate.clear()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one.drain, store)
+        with anyio.fail_after(10):
+            await store.tried.wait()
+        assert not await two.drain(store)
+        store.gate.set()
+    assert await two.drain(store)
+    assert len(store.tries) == 1
+
+
+@pytest.mark.parametrize("cut", [1, 5, 12, 13, 40])
+async def test_a_torn_last_record_is_left_out_and_what_stands_before_it_is_not(cut: int, tmp_path: Path) -> None:
+    store = FaultyStore()
+    whole, torn = await begun(store), await begun(store)
+    file = of_a_dead_process(tmp_path, make.said(whole, 1, 3))
+    end = file.stat().st_size
+    other = of_a_dead_process(tmp_path, make.said(torn, 1, 3))
+    record = other.read_bytes()[len(b"legato spool 1\n") :]
+    other.unlink()
+    with file.open("ab") as said:
+        said.write(record[:cut])
+    before = process.value("spool_torn")
+    assert file.stat().st_size == end + cut
+    assert await Spool(tmp_path).drain(store)
+    assert await lines(store, whole) == make.segment(1, 3).lines
+    assert await lines(store, torn) == b""
+    assert process.value("spool_torn") == before + 1
+    assert names(tmp_path) == []
+
+
+async def test_a_record_whose_bytes_never_reached_the_disk_is_torn_too(tmp_path: Path) -> None:
+    """After a power cut a file may have its length and zeros for its end."""
+    store = FaultyStore()
+    turn_id = await begun(store)
+    file = of_a_dead_process(tmp_path, make.said(turn_id, 1, 3))
+    with file.open("ab") as said:
+        said.write(bytes(4096))
+    assert await Spool(tmp_path).drain(store)
+    assert await lines(store, turn_id) == make.segment(1, 3).lines
+    assert names(tmp_path) == []
+
+
+async def test_a_file_spoiled_in_its_middle_gives_what_stands_before_and_stays(tmp_path: Path) -> None:
+    store = FaultyStore()
+    first, second, third = [await begun(store) for _ in range(3)]
+    file = of_a_dead_process(
+        tmp_path, make.said(first, 1, 3), make.said(second, 1, 3), make.said(second, 4, 6), make.said(third, 1, 3)
+    )
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2 + 20] ^= 0xFF
+    file.write_bytes(data)
+    assert await Spool(tmp_path).drain(store)
+    assert await lines(store, first) == make.segment(1, 3).lines
+    assert await lines(store, third) == b""
+    (kept,) = kept_in(tmp_path)
+    assert (kept.readable, kept.bytes) == (False, len(data))
+    assert await Spool(tmp_path).drain(store)
+
+
+async def test_what_has_a_newer_owner_stays_in_a_file_that_is_named_and_the_others_are_stored(tmp_path: Path) -> None:
+    store = FaultyStore()
+    lost, good = await begun(store), await begun(store)
+    spool = Spool(tmp_path)
+    await spool.keep([make.said(lost, 1, 2), make.said(good, 1, 2)])
+    await spool.keep([make.said(lost, 3, 4), make.said(good, 3, 4)])
+    assert await store.claim(lost, epoch=1, owner="somebody")
+    assert await spool.drain(store)
+    assert await lines(store, good) == make.segment(1, 4).lines
+    assert await lines(store, lost) == b""
+    (kept,) = kept_in(tmp_path)
+    assert kept == KeptSpool(path=kept.path, bytes=kept.bytes, turn_ids=(lost,), readable=True)
+    assert [kept.path] == names(tmp_path)
+    assert await Spool(tmp_path).drain(store)  # it is not tried again
+    assert len(kept_in(tmp_path)) == 1
+
+
+async def test_what_was_kept_of_a_turn_that_is_deleted_meanwhile_goes_with_it(tmp_path: Path) -> None:
+    store, spool = FaultyStore(), Spool(tmp_path)
+    new = await make.begun(store)
+    await spool.keep([make.said(new.assistant.id, 1, 2)])
+    await store.delete_chat(new.assistant.chat_id)
+    assert await spool.drain(store)
+    assert names(tmp_path) == []
+
+
+async def test_a_folder_that_cannot_be_made_is_said_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    spool = Spool(tmp_path / "file" / "spool")
+    with pytest.raises(SpoolFailed, match="file/spool"):
+        await spool.keep([make.said("turn", 1, 2)])
+    await spool.close()
+
+
+async def test_on_a_full_disk_a_record_is_kept_whole_or_not_at_all_and_the_next_one_can_be_read(
+    tmp_path: Path,
+) -> None:
+    """The disk here is a bound on the size of files, as the system itself sets it."""
+    store, spool = FaultyStore(), Spool(tmp_path)
+    turn_id = await begun(store)
+    await spool.keep([make.said(turn_id, 1, 2)])
+    (file,) = files_in(tmp_path)
+    before = file.stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (before + 100, hard))
+    try:
+        with pytest.raises(SpoolFailed):
+            await spool.keep([make.said(turn_id, 3, 100)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert file.stat().st_size == before
+    await spool.keep([make.said(turn_id, 3, 4)])
+    assert await spool.drain(store)
+    assert await lines(store, turn_id) == make.segment(1, 4).lines
+
+
+async def test_a_keeper_that_is_cancelled_does_not_cut_the_record(tmp_path: Path) -> None:
+    store, spool = FaultyStore(), Spool(tmp_path)
+    turn_id = await begun(store)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(spool.keep, [make.said(turn_id, 1, 2)])
+        await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    await spool.keep([make.said(turn_id, 3, 4)])
+    assert await spool.drain(store)
+    assert (await lines(store, turn_id)).endswith(make.segment(3, 4).lines)
+
+
+async def test_only_the_owner_of_the_process_may_read_what_was_said(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    await spool.keep([make.said("turn", 1, 2)])
+    (file,) = files_in(spool.folder)
+    assert (spool.folder.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o700, 0o600)
+    await spool.close()
