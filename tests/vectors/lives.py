@@ -19,7 +19,7 @@ from tests.core.play import (
     thinking,
     used,
 )
-from tests.core.turns import FATAL
+from tests.core.turns import CLIENT_TOOL, FATAL, PATIENT_TOOLS
 
 from legato.core import events as e
 from legato.core import inputs as i
@@ -330,6 +330,86 @@ def interrupted_by_a_crash() -> list[e.Event]:
     stored, lost = said[:-1], said[-1:]
     scribe = close_interrupted(row("turn", "assistant"), stored, epoch=1)
     return [*stored, *lost, *(event for event in scribe.actions if isinstance(event, e.BaseEvent))]
+
+
+@life
+def approved_with_other_arguments() -> list[e.Event]:
+    """A person approves other arguments than the model's while the model still talks: the call keeps the model's, its
+    result says what ran. Another call is denied: it has a result and no `tool_start`."""
+    play = Play(tools=PATIENT_TOOLS)
+    play.say(call(0, "ask_look", '{"n":1}'), text(1, "If I may."), call(2, "ask_first", "{}"))
+    play.answer(0, "approve", input={"n": 2, "å": None})
+    play.emit(0, "looking")
+    play.answer(1, "deny", reason="not today")
+    play.say(ended())
+    play.finish(0)
+    play.say(text(0, "Done."), ended("end"))
+    return play.events
+
+
+@life
+def client_tool() -> list[e.Event]:
+    """A client's tool beside one of the server's: asked for after the response, answered before the sibling ends, so
+    that the turn never rests. Use and result say whose the tool is; nothing of it is said to have started."""
+    play = Play(client_tools=(CLIENT_TOOL,))
+    play.say(call(0, CLIENT_TOOL, '{"of":["a","b"]}'), call(1), ended())
+    play.answer(0, output={"picked": "b"})
+    play.finish(1)
+    play.say(text(0, "b it is."), ended("end"))
+    return play.events
+
+
+@life
+def nobody_answered() -> list[e.Event]:
+    """The wait of an approval and of a client's tool is over while a sibling runs: each has a result, without a
+    `call_answered`, and is waited for no more. A tool's own question is answered by its end in the same way."""
+    play = Play(tools=PATIENT_TOOLS, client_tools=(CLIENT_TOOL,))
+    play.say(call(0, "ask_look", '{"n":1}'), call(1, CLIENT_TOOL), call(2), call(3), ended(), i.WaitOver())
+    play.say(i.ToolAsked(call_id=play.call(2).call_id, message="Which?", input_schema={"type": "object"}))
+    play.finish(2)
+    return play.events
+
+
+@life
+def gone_on_after_waiting() -> list[e.Event]:
+    """A turn at rest, taken up by the owner that the answer woke: it rewinds to where the turn was left, so nothing is
+    taken back, and the turn runs again. One client is still waited for; the turn rests once more."""
+    play = Play(client_tools=(CLIENT_TOOL,))
+    play.say(text(0, "Choose."), call(1, CLIENT_TOOL, '{"n":1}'), call(2, CLIENT_TOOL, '{"n":2}'), ended())
+    play = play.answered(1, output="second")
+    play = play.answered(0, output="first")
+    play.say(text(0, "Thanks."), ended("end"))
+    return play.seen
+
+
+@life
+def asked_again_after_a_crash() -> list[e.Event]:
+    """The owner dies while a second round is answered, and no call of it is stored: the next owner rewinds to before
+    the round and asks again. The first round's result stands; indexes are given anew, the attempt is not."""
+    play = Play()
+    play.say(call(0), ended())
+    play.finish(0)
+    play.say(thinking(0, "Hm", "sig"), i.BlockOpened(key=1, block_type="text"), i.Delta(1, "As I wa"), i.Delta(1, "s"))
+    play = play.next(lost=1)
+    play.say(text(0, "So it is."), ended("end"))
+    return play.seen
+
+
+@life
+def adopted_after_a_crash() -> list[e.Event]:
+    """The owner dies in a response with sealed calls: the next one adopts it. The read runs again, so what it had shown
+    is taken back whole and said anew; the open text and the open call stop as `partial`; the held call is answered."""
+    play = Play()
+    play.say(text(0, "Let me see."), call(1), call(2, "post"))
+    play.emit(0, "half a lo")
+    play.say(i.BlockOpened(key=3, block_type="text"), i.Delta(3, "Mean"), opened(4), i.Delta(4, '{"n"'))
+    play.say(i.Delta(3, "while"))
+    play = play.next(lost=1)
+    play.emit(0, "the whole ")
+    play.emit(0, "look")
+    play.finish(0, output={"found": True})
+    play.say(text(0, "Found."), ended("end"))
+    return play.seen
 
 
 def _shifted(event: e.Event, by: int) -> e.Event:
