@@ -21,8 +21,11 @@ from legato.core.records import (
     Datum,
     Intent,
     KeptNeed,
+    KeptSteer,
     LogSegment,
     NewTurns,
+    Queued,
+    QueueFull,
     Reading,
     Span,
     StoredTurn,
@@ -108,6 +111,9 @@ class Provider(Protocol):
     async def close(self) -> None: ...
 
 
+Begun: TypeAlias = Accepted | AlreadyMade | Busy | Queued | QueueFull
+"""What becomes of new turns."""
+
 Effect: TypeAlias = Literal["read", "idempotent", "write"]
 
 
@@ -189,7 +195,7 @@ class Store(Protocol):
     A write that was given up on by its caller may still happen. No connection is held between two calls.
     """
 
-    async def begin(self, new: NewTurns) -> Accepted | AlreadyMade | Busy: ...
+    async def begin(self, new: NewTurns) -> Begun: ...
 
     async def write(self, writes: Sequence[TurnWrite]) -> None:
         """All in one transaction or nothing: ``StaleEpoch`` and ``RowRefused`` name the turn that spoiled the group."""
@@ -242,6 +248,29 @@ class Store(Protocol):
 
     async def needs(self, turn_id: str) -> Sequence[KeptNeed]:
         """All of a turn, in the order of their ``call_waiting``."""
+
+    async def keep_steer(self, turn_id: str, steer: KeptSteer, *, limit: int) -> KeptSteer:
+        """Keep it for the turn's owner, whoever that is; the one of this id that is there already, if it says the same.
+
+        Raises ``NotFound``, ``Conflict`` with code ``steer_id_reused`` or ``turn_ended``, ``InvalidRequest`` with code
+        ``too_many_steers``.
+        """
+
+    async def steers(self, turn_id: str) -> Sequence[KeptSteer]:
+        """All of a turn, in the order in which they were kept."""
+
+    async def unheard_steers(self, owner: str) -> Sequence[tuple[str, KeptSteer]]:
+        """Those ``posted`` to turns that this owner runs, each with its turn's id."""
+
+    async def find_steer(self, chat_id: str, steer_id: str) -> tuple[str, KeptSteer] | None:
+        """The first of this id in the chat, and its turn's id."""
+
+    async def to_start(self) -> Sequence[TurnRow]:
+        """Queued turns whose time has come: the active ones of their chats, and those that were cancelled. ``claim``
+        them with the epoch they have: nobody owned them before."""
+
+    async def to_cancel(self, owner: str) -> Sequence[str]:
+        """Turns that this owner runs and for which a cancel was requested."""
 
     async def to_wake(self, now: str) -> Sequence[TurnRow]:
         """Waiting turns that somebody must take up: one of their needs has an answer that is not taken, a cancel was

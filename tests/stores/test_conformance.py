@@ -120,6 +120,7 @@ ROUND = RoundRecord(
         source="estimated",
     ),
     notices=("one", "two"),
+    steers=("three",),
 )
 READING = Reading(call_id="c1", text="what the model reads", formatter="look", version=3)
 INTENT = Intent(

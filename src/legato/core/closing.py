@@ -17,6 +17,7 @@ from legato.core.records import TurnRow
 from legato.core.results import Result, close_result, open_result, stop_partial
 from legato.core.resuming import lost_requests
 from legato.core.scribe import Scribe
+from legato.core.steers import Steers
 from legato.core.usage import UNKNOWN, total
 
 INTERRUPTED = "the server stopped while the turn was running"
@@ -54,6 +55,7 @@ def close_interrupted(
     _stop_open_blocks(scribe)
     _answer_calls(scribe, started, why=error.message)
     _stop_rounds(scribe, error.code)
+    Steers(scribe).give_back()
     scribe.say(
         e.TurnEnd(
             seq=scribe.next_seq(),

@@ -49,13 +49,14 @@ class OpenBlock:
 class FoldedRound:
     """A round with the seqs of what began, told and ended it, which a rewind needs."""
 
-    __slots__ = ("noticed", "record", "started", "stopped")
+    __slots__ = ("noticed", "record", "started", "steered", "stopped")
 
     def __init__(self, record: RoundRecord, started: int) -> None:
         self.record = record
         self.started = started
         self.stopped: int | None = None
         self.noticed: list[int] = []
+        self.steered: list[int] = []
 
 
 class Turn:
@@ -77,6 +78,7 @@ class Turn:
         self.folded_rounds: list[FoldedRound] = []
         self.waiting: dict[str, e.CallWaiting] = {}
         self.needs: list[e.CallWaiting | e.CallAnswered] = []
+        self.steers: list[e.Steer] = []
 
     @property
     def ended(self) -> bool:
@@ -85,6 +87,11 @@ class Turn:
     @property
     def rounds(self) -> tuple[RoundRecord, ...]:
         return tuple(folded.record for folded in self.folded_rounds)
+
+    @property
+    def steered(self) -> dict[str, e.Steer]:
+        """By ``steer_id``, in their order: what became of each."""
+        return {steer.steer_id: steer for steer in self.steers}
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -195,6 +202,14 @@ def _notice(turn: Turn, event: e.Notice) -> None:
             folded.noticed.append(event.seq)
 
 
+def _steer(turn: Turn, event: e.Steer) -> None:
+    turn.steers.append(event)
+    if event.state == "delivered" and turn.folded_rounds:
+        folded = turn.folded_rounds[-1]
+        folded.record = replace(folded.record, steers=(*folded.record.steers, event.text))
+        folded.steered.append(event.seq)
+
+
 def _call_waiting(turn: Turn, event: e.CallWaiting) -> None:
     turn.needs.append(event)
     turn.waiting[event.call_id] = event
@@ -230,6 +245,7 @@ def _rewind(turn: Turn, event: e.Rewind) -> None:
             turn.closed[index] = replace(block, state=kept.state)
         else:
             turn.closed[index] = _cut_short(block, shorter, kept.state)
+    turn.steers = [steer for steer in turn.steers if steer.seq <= event.to]
     turn.folded_rounds = [folded for folded in turn.folded_rounds if folded.started <= event.to]
     for folded in turn.folded_rounds:
         _rewind_round(folded, event.to)
@@ -259,10 +275,14 @@ def _rewind_round(folded: FoldedRound, to: int) -> None:
             model=record.model,
             provider=record.provider,
             notices=record.notices,
+            steers=record.steers,
         )
         folded.stopped = None
     folded.noticed = [seq for seq in folded.noticed if seq <= to]
-    folded.record = replace(record, notices=record.notices[: len(folded.noticed)])
+    folded.steered = [seq for seq in folded.steered if seq <= to]
+    folded.record = replace(
+        record, notices=record.notices[: len(folded.noticed)], steers=record.steers[: len(folded.steered)]
+    )
 
 
 def _turn_end(turn: Turn, event: e.TurnEnd) -> None:
@@ -284,7 +304,7 @@ _APPLY: dict[type[e.Event], Callable[[Turn, Any], None]] = {
     e.CallWaiting: _call_waiting,
     e.CallAnswered: _call_answered,
     e.TurnWaiting: _turn_waiting,
-    e.Steer: _nothing,
+    e.Steer: _steer,
     e.Notice: _notice,
     e.Rewind: _rewind,
     e.TurnEnd: _turn_end,

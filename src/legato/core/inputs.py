@@ -142,6 +142,13 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     nr: int | None = None
 
 
+class Steered(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody says something into the turn. One of this ``steer_id`` that is known already is ignored."""
+
+    steer_id: str
+    text: str
+
+
 class WaitOver(msgspec.Struct, frozen=True):
     """Nobody answered within ``wait_timeout``: the calls that wait are answered ``timeout``."""
 
@@ -195,6 +202,7 @@ Input: TypeAlias = (
     | ToolEnd
     | ToolAsked
     | Answered
+    | Steered
     | WaitOver
     | EarlyStartOff
     | CancelRequested

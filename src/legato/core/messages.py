@@ -106,14 +106,14 @@ def _said_by_user(block: Block) -> ask.SentBlock | None:
 def _add_assistant(said: _Messages, turn: StoredTurn) -> None:
     """A paused round and those that go on with it are one reply; what a round is told meanwhile, the next one reads."""
     reply: list[RoundRecord] = []
-    notices: list[str] = []
+    told: list[str] = []
     for record in turn.rounds:
         if record.attempt == _first_attempt(turn, record):
-            notices += record.notices
+            told += (*record.notices, *record.steers)
         if not reply:
-            for notice in notices:
-                said.user(notice)
-            notices = []
+            for words in told:
+                said.user(words)
+            told = []
         if record.commitment not in _COUNT:
             continue
         reply.append(record)
@@ -125,7 +125,7 @@ def _add_assistant(said: _Messages, turn: StoredTurn) -> None:
 
 
 def _first_attempt(turn: StoredTurn, record: RoundRecord) -> int:
-    """A round is told its notices once, however often it is asked."""
+    """A round is told what it is told once, however often it is asked."""
     return min(other.attempt for other in turn.rounds if other.round == record.round)
 
 

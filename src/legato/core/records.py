@@ -93,8 +93,9 @@ class TurnRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One request to the model. ``commitment`` is null while it runs. ``notices`` are told to the model as input of
-    this round. ``started_at`` and ``stopped_at`` are the owner's clock."""
+    """One request to the model. ``commitment`` is null while it runs. ``notices``, and after them ``steers``, what
+    people said meanwhile, are told to the model as input of this round. ``started_at`` and ``stopped_at`` are the
+    owner's clock."""
 
     round: int
     attempt: int
@@ -106,6 +107,7 @@ class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):
     provider_reason: str | None = None
     usage: Usage = UNKNOWN
     notices: tuple[str, ...] = ()
+    steers: tuple[str, ...] = ()
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,6 +166,14 @@ class KeptNeed(msgspec.Struct, frozen=True, kw_only=True):
     taken: bool = False
 
 
+class KeptSteer(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody said into a turn that had not ended. ``posted``: its owner has not said so yet."""
+
+    steer_id: str
+    text: str
+    state: Literal["posted", "accepted", "delivered", "returned"] = "posted"
+
+
 class Resumed(msgspec.Struct, frozen=True, kw_only=True):
     """What a tool that raised ``InputNeeded`` is called again with."""
 
@@ -212,10 +222,11 @@ class LogSegment(msgspec.Struct, frozen=True, kw_only=True):
 class TurnWrite(msgspec.Struct, frozen=True, kw_only=True):
     """Everything of one turn that one flush stores, all of it or nothing of it. Writing it twice changes nothing.
 
-    ``blocks`` are those closed by this segment. ``rounds`` replace the rows of the same (round, attempt), ``readings``
-    and ``intents`` never replace a row that is there. ``needs`` are new; ``taken`` are those, by call id and ``nr``,
-    whose answer the turn has gone on with. ``dropped_blocks`` (by index) and ``dropped_rounds`` (round, attempt) are
-    stored already and fell to this segment's ``rewind``: their rows go, before ``blocks`` and ``rounds`` are put.
+    ``blocks`` are those closed by this segment. ``rounds`` replace the rows of the same (round, attempt), ``steers``
+    those of the same id; ``readings`` and ``intents`` never replace a row that is there. ``needs`` are new; ``taken``
+    are those, by call id and ``nr``, whose answer the turn has gone on with. ``dropped_blocks`` (by index) and
+    ``dropped_rounds`` (round, attempt) are stored already and fell to this segment's ``rewind``: their rows go, before
+    ``blocks`` and ``rounds`` are put.
     """
 
     turn_id: str
@@ -227,6 +238,7 @@ class TurnWrite(msgspec.Struct, frozen=True, kw_only=True):
     readings: tuple[Reading, ...] = ()
     needs: tuple[Need, ...] = ()
     taken: tuple[tuple[str, int], ...] = ()
+    steers: tuple[KeptSteer, ...] = ()
     dropped_blocks: tuple[int, ...] = ()
     dropped_rounds: tuple[tuple[int, int], ...] = ()
     spans: tuple[Span, ...] = ()
@@ -255,7 +267,8 @@ class StoredTurn(msgspec.Struct, frozen=True, kw_only=True):
 
 class NewTurns(msgspec.Struct, frozen=True, kw_only=True):
     """What an accepted POST stores, in one transaction: perhaps a chat, perhaps a user turn with its log and data, and
-    the assistant's turn."""
+    the assistant's turn. Where the chat is busy, ``on_busy`` says what becomes of them: nothing is stored, they are
+    ``queued`` behind those that are, or in front of them while a cancel is requested for the active turn."""
 
     owner: str
     assistant: TurnRow
@@ -263,6 +276,8 @@ class NewTurns(msgspec.Struct, frozen=True, kw_only=True):
     user: TurnRow | None = None
     user_write: TurnWrite | None = None
     user_data: tuple[Datum, ...] = ()
+    on_busy: Literal["reject", "behind", "in_front"] = "reject"
+    queue_limit: int = 0
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -280,3 +295,16 @@ class Busy(msgspec.Struct, frozen=True):
     """The chat's active turn has not ended; nothing was stored."""
 
     turn_id: str
+
+
+class Queued(msgspec.Struct, frozen=True):
+    """The turns are stored; the assistant's is ``queued`` and becomes the chat's active one when those before it have
+    ended. ``turn_id`` is the active one."""
+
+    turn_id: str
+
+
+class QueueFull(msgspec.Struct, frozen=True):
+    """So many turns of the chat are queued already; nothing was stored."""
+
+    queued: int

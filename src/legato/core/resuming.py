@@ -22,7 +22,7 @@ from legato.core.blocks import Block, Json, ToolResultBlock, ToolUseBlock
 from legato.core.call import Call
 from legato.core.fold import FoldedRound, Turn, fold
 from legato.core.plan import HARD_END
-from legato.core.records import KeptNeed, RoundRecord
+from legato.core.records import KeptNeed, KeptSteer, RoundRecord
 
 NO_KEY = -1
 """Of a call whose response is no longer read: no decoder names it."""
@@ -38,6 +38,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     events: Sequence[e.Event]
     intents: Collection[str] = ()
     needs: Sequence[KeptNeed] = ()
+    steers: Sequence[KeptSteer] = ()
 
 
 class OpenCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +75,11 @@ class Standing:
         self.in_the_air = self.last is not None and self.last.record.commitment is None
         self.unreported = self._unreported()
         """The last reply, with the pauses in it, made calls; the model waits for their results."""
+
+    @property
+    def steers(self) -> Sequence[KeptSteer]:
+        """All that is stored of what people said into it."""
+        return self._stored.steers
 
     @property
     def last_sealed(self) -> int | None:

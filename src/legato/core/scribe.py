@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 from legato.core import actions as a
 from legato.core import events as e
 from legato.core.fold import Turn
+from legato.core.plan import TurnPlan
 from legato.core.text import clean, measure
 
 CLOSING_EVENTS = 3
@@ -28,6 +29,18 @@ class Scribe:
         self.full_at = self.seq + e.EPOCH_SIZE - CLOSING_EVENTS * blocks - CLOSING_ROUNDS
         self.next_index = 0
         self.actions: list[a.Action] = []
+
+    def begin(self, plan: TurnPlan) -> None:
+        """A turn's first event."""
+        self.say(
+            e.TurnStart(
+                seq=self.next_seq(),
+                turn_id=plan.turn_id,
+                chat_id=plan.chat_id,
+                prev_turn_id=plan.prev_turn_id,
+                created_at=plan.created_at,
+            )
+        )
 
     def take_over(self, turn: Turn) -> None:
         """Go on with what an earlier owner said."""
@@ -67,6 +80,10 @@ class Scribe:
 
     def note(self, code: str, message: str) -> None:
         self.say(e.Notice(seq=self.next_seq(), code=code, message=clean(message)))
+
+    def tell(self, code: str, message: str, *, round: int) -> None:
+        """A notice that the model reads too, as input of that round."""
+        self.say(e.Notice(seq=self.next_seq(), code=code, message=message, round=round))
 
     def do(self, action: a.Action) -> None:
         self.actions.append(action)

@@ -17,6 +17,7 @@ A machine that waits is at rest: what comes next is for the machine of the turn'
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, TypeAlias, assert_never
 
 from msgspec import UNSET
@@ -30,11 +31,12 @@ from legato.core.endings import BY_CANCEL, CANCELLED, GOES_ON, INTERRUPTED, REFU
 from legato.core.fold import Turn
 from legato.core.plan import HARD_END, SOFT_END, TurnPlan
 from legato.core.recalled import Recalled
-from legato.core.records import RoundRecord
+from legato.core.records import KeptSteer, RoundRecord
 from legato.core.response import Response
 from legato.core.results import stop_partial
 from legato.core.resuming import RECOVERED, Standing, Stored, lost_requests
 from legato.core.scribe import Scribe
+from legato.core.steers import Steers
 from legato.core.text import clean
 from legato.core.usage import UNKNOWN, total
 
@@ -53,6 +55,7 @@ class TurnMachine:
             per_round=plan.limits.calls_per_round,
             parallel=plan.limits.parallel_calls,
         )
+        self._steers = Steers(self._scribe)
         self._provider_calls: dict[str, str] = {}
         self._response = self._new_response(0, 0)
         self._phase: _Phase = "new"
@@ -86,21 +89,15 @@ class TurnMachine:
     def corrections(self) -> dict[str, str]:
         return self._calls.corrections
 
-    def start(self) -> None:
-        self._begin()
-        self._ask()
-
-    def _begin(self) -> None:
-        plan = self.plan
-        self._scribe.say(
-            e.TurnStart(
-                seq=self._scribe.next_seq(),
-                turn_id=plan.turn_id,
-                chat_id=plan.chat_id,
-                prev_turn_id=plan.prev_turn_id,
-                created_at=plan.created_at,
-            )
-        )
+    def start(self, *, steers: Sequence[KeptSteer] = (), cancelled: bool = False) -> None:
+        """``steers`` were posted, and perhaps a cancel, while the turn was queued."""
+        self._scribe.begin(self.plan)
+        self._steers.accept_kept(steers)
+        self._phase = "settling"
+        if cancelled:
+            self._halt(BY_CANCEL, CANCELLED)
+        else:
+            self._ask()
 
     def resume(self, stored: Stored, *, cancelled: bool = False, wait_over: bool = False) -> None:
         """Instead of ``start``: go on as the turn's next owner, with what was answered meanwhile. ``cancelled``: a
@@ -148,6 +145,8 @@ class TurnMachine:
                 self._calls.ask(input)
             case i.Answered():
                 self._answered(input)
+            case i.Steered():
+                self._steered(input)
             case i.WaitOver():
                 self._wait_over()
             case i.EarlyStartOff():
@@ -181,9 +180,10 @@ class TurnMachine:
         recalled = Recalled(self._calls, standing)
         self._scribe.rewind(to, standing.blocks(to=to, cut=recalled.said_anew))
         if not standing.begun:
-            self._begin()
+            self._scribe.begin(self.plan)
         if not standing.waited:
             self._scribe.note(RECOVERED, GOES_ON)
+        self._steers.accept_kept(standing.steers)
         self._last_round = standing.last_was_told_to_end
         self._unreported = standing.unreported
         self._phase = "settling"
@@ -398,6 +398,10 @@ class TurnMachine:
         if self._phase != "waiting" and self._calls.answered(answered.answer, nr=answered.nr):
             self._go_on()
 
+    def _steered(self, steered: i.Steered) -> None:
+        if self._phase not in ("new", "waiting", "ended"):
+            self._steers.accept(steered.steer_id, steered.text)
+
     def _wait_over(self) -> None:
         if self._phase != "waiting":
             self._calls.time_out_waiting()
@@ -435,13 +439,18 @@ class TurnMachine:
             self._end(self._ending)
         elif self._stops_after is not None:
             self._end(BY_CANCEL)
-        elif not self._goes_on:
+        elif not self._goes_on and not self._is_steered_on:
             self._end(self._natural_end())
         elif self._out_of_rounds:
             self._end(Ending("complete", self._limit))
         else:
             self._unreported = False
             self._ask()
+
+    @property
+    def _is_steered_on(self) -> bool:
+        """The model is done, and there is something that it has not read."""
+        return bool(self._steers.pending) and not self._out_of_rounds and self._natural_end().status == "complete"
 
     def _natural_end(self) -> Ending:
         """The model is done."""
@@ -464,17 +473,21 @@ class TurnMachine:
         return self._unreported or self.turn.rounds[-1].stop_reason == "pause"
 
     def _ask(self) -> None:
-        """The next round."""
+        """The next round. One that goes on with a paused reply is told nothing: the reply must stand last."""
         number = self._response.round + 1
+        goes_on = bool(self.turn.rounds) and self.turn.rounds[-1].stop_reason == "pause"
         limit = self.plan.limits.rounds
         has_tools = bool(self.plan.tools or self.plan.client_tools)
         self._last_round = has_tools and (number >= limit or self._time_is_short)
         self._request(number, self._attempts.get(number, 0) + 1)
         if self._last_round:
-            self._tell("rounds_last", HARD_END)
+            self._scribe.tell("rounds_last", HARD_END, round=number)
         elif has_tools and number == limit - 1 and number > 1:
-            self._tell("rounds_soft", SOFT_END)
+            self._scribe.tell("rounds_soft", SOFT_END, round=number)
         self._after_seq = self._first_after if number == 1 else self._scribe.seq
+        if not goes_on and self._steers.pending:
+            self._steers.deliver()
+            self._after_seq = self._scribe.seq
         self._call_model()
 
     @property
@@ -482,10 +495,6 @@ class TurnMachine:
         """What the first request waits for: nothing, since what it answers was stored before the turn began. A later
         owner's waits for the rewind: a turn that brings its server down must not do so for ever."""
         return 0 if self._scribe.is_first_owner else self._scribe.seq
-
-    def _tell(self, code: str, message: str) -> None:
-        """A notice that the model reads too, as input of this round."""
-        self._scribe.say(e.Notice(seq=self._scribe.next_seq(), code=code, message=message, round=self._response.round))
 
     def _request(self, round: int, attempt: int) -> None:
         self._response = self._new_response(round, attempt)
@@ -576,6 +585,7 @@ class TurnMachine:
 
     def _end(self, ending: Ending) -> None:
         self._phase = "ended"
+        self._steers.give_back()
         self._scribe.say(
             e.TurnEnd(
                 seq=self._scribe.next_seq(),

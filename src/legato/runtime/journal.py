@@ -21,6 +21,7 @@ from legato.core.blocks import Block
 from legato.core.errors import LegatoError, RowRefused, StaleEpoch, StoreError
 from legato.core.records import (
     Intent,
+    KeptSteer,
     LogSegment,
     Need,
     Reading,
@@ -97,6 +98,7 @@ class Tail:
         self._readings: list[Reading] = []
         self._needs: list[Need] = []
         self._answered: list[tuple[str, int]] = []
+        self._steers: dict[str, KeptSteer] = {}
         self._dropped_blocks: tuple[int, ...] = ()
         self._dropped_rounds: tuple[tuple[int, int], ...] = ()
         self._spans: tuple[Span, ...] = ()
@@ -137,6 +139,10 @@ class Tail:
     def answered(self, call_id: str, nr: int) -> None:
         """The need has its answer, and the turn has gone on with it."""
         self._answered.append((call_id, nr))
+        self._touch()
+
+    def put_steer(self, steer: KeptSteer) -> None:
+        self._steers[steer.steer_id] = steer
         self._touch()
 
     def drop(self, blocks: Sequence[int], rounds: Sequence[tuple[int, int]]) -> None:
@@ -189,6 +195,7 @@ class Tail:
             readings=tuple(self._readings),
             needs=tuple(self._needs),
             taken=tuple(self._answered),
+            steers=tuple(self._steers.values()),
             dropped_blocks=self._dropped_blocks,
             dropped_rounds=self._dropped_rounds,
             spans=self._spans,
@@ -256,7 +263,7 @@ class Tail:
         self._dirty = False
         self._lines, self._blocks, self._rounds = [], [], {}
         self._intents, self._readings = [], []
-        self._needs, self._answered = [], []
+        self._needs, self._answered, self._steers = [], [], {}
         self._dropped_blocks, self._dropped_rounds = (), ()
         self._spans, self._rest, self._ending = (), None, None
 

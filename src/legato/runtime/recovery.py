@@ -9,7 +9,7 @@ import anyio
 from legato.core import events as e
 from legato.core.closing import close_interrupted
 from legato.core.errors import StoreError
-from legato.core.records import LogSegment, TurnEnding, TurnRow, TurnWrite
+from legato.core.records import KeptSteer, LogSegment, TurnEnding, TurnRow, TurnWrite
 from legato.core.resuming import Stored
 from legato.observability import count
 from legato.ports import Clock, Store
@@ -76,6 +76,9 @@ def _closing_write(row: TurnRow, stored: Stored, epoch: int, clock: Clock, error
         ),
         blocks=tuple(turn.closed[index] for index in sorted(stopped)),
         rounds=turn.rounds,
+        steers=tuple(
+            KeptSteer(steer_id=steer.steer_id, text=steer.text, state=steer.state) for steer in turn.steered.values()
+        ),
         ending=TurnEnding(
             status="error",
             stop_reason="error",

@@ -25,7 +25,7 @@ from legato.core.ask import Ask, Message
 from legato.core.blocks import CallError, FileBlock, ImageBlock, Json
 from legato.core.errors import InvalidRequest, StoreError
 from legato.core.messages import data_needed, first_difference, messages, unread
-from legato.core.records import Answer, Intent, Reading, Rest, Span, StoredTurn, TurnEnding, TurnRow
+from legato.core.records import Answer, Intent, KeptSteer, Reading, Rest, Span, StoredTurn, TurnEnding, TurnRow
 from legato.core.resuming import Stored
 from legato.core.turn import TurnMachine
 from legato.core.usage import UNKNOWN
@@ -260,6 +260,10 @@ class TurnRunner:
                 self._drop_rows(event)
             case e.BlockStop():
                 self._tail.add_block(self.machine.turn.closed[event.index])
+            case e.Steer():
+                self._tail.put_steer(KeptSteer(steer_id=event.steer_id, text=event.text, state=event.state))
+                if event.state == "delivered":
+                    self._tail.put_round(self.machine.turn.rounds[-1])
             case e.RoundStart() | e.RoundStop() | e.Notice():
                 for record in self.machine.turn.rounds:
                     if record.round == event.round:

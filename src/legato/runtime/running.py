@@ -258,7 +258,9 @@ class Running:
             return None
         events = await stored_events(store, row.id)
         intents = {intent.call_id for intent in await store.intents(row.id)}
-        stored = Stored(events=events, intents=intents, needs=await store.needs(row.id))
+        stored = Stored(
+            events=events, intents=intents, needs=await store.needs(row.id), steers=await store.steers(row.id)
+        )
         error, resolved = self._why_not(row, events)
         if resolved is None:
             house = self._house

@@ -39,7 +39,7 @@ from legato.core.views import (
     TurnPage,
     TurnView,
 )
-from legato.ports import Clock, Formatters, Models, Store, Tools
+from legato.ports import Begun, Clock, Formatters, Models, Store, Tools
 from legato.runtime import looking
 from legato.runtime.admission import Admission, AdmissionLimits, Admissions
 from legato.runtime.answering import Answering
@@ -188,6 +188,8 @@ class TurnService:
             case Busy(turn_id=turn_id):
                 message = f"chat {admission.chat.id} is busy with turn {turn_id}: wait for it, or cancel it"
                 raise Conflict(message, code="chat_busy", turn_id=turn_id)
+            case begun:
+                raise AssertionError(f"nobody asked for {begun}")
 
     async def get(self, turn_id: str, *, principal: str = LOCAL) -> TurnView:
         await self._own_turn(turn_id, principal)
@@ -431,9 +433,9 @@ class TurnService:
             raise NotFound(f"there is no turn {turn_id}")
         return row
 
-    async def _begin(self, admission: Admission, principal: str) -> Accepted | AlreadyMade | Busy:
+    async def _begin(self, admission: Admission, principal: str) -> Begun:
         """Store and run it in a task of the service: whoever asked may be gone before it is done (hazard 2)."""
-        outcome: asyncio.Future[Accepted | AlreadyMade | Busy] = asyncio.get_running_loop().create_future()
+        outcome: asyncio.Future[Begun] = asyncio.get_running_loop().create_future()
         assert self._tasks is not None
         self._tasks.start_soon(self._store_and_run, admission, principal, outcome)
         with anyio.move_on_after(self._settings.journal.persist_timeout):
@@ -441,9 +443,7 @@ class TurnService:
         seconds = self._settings.journal.persist_timeout
         raise StoreUnavailable(f"the store did not answer in {seconds:g} s; repeat the request with its turn_id")
 
-    async def _store_and_run(
-        self, admission: Admission, principal: str, outcome: asyncio.Future[Accepted | AlreadyMade | Busy]
-    ) -> None:
+    async def _store_and_run(self, admission: Admission, principal: str, outcome: asyncio.Future[Begun]) -> None:
         began = self._clock.monotonic()
         try:
             begun = await self._store.begin(admission.new)

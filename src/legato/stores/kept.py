@@ -15,6 +15,7 @@ from legato.core.records import (
     Datum,
     Intent,
     KeptNeed,
+    KeptSteer,
     LogSegment,
     Need,
     Reading,
@@ -39,6 +40,7 @@ _intent = msgspec.json.Decoder(Intent)
 _reading = msgspec.json.Decoder(Reading)
 _kept_need = msgspec.json.Decoder(KeptNeed)
 _need = msgspec.json.Decoder(Need)
+_steer = msgspec.json.Decoder(KeptSteer)
 _answer = msgspec.json.Decoder(Answer)
 _spans = msgspec.json.Decoder(tuple[Span, ...])
 _ending = msgspec.json.Decoder(TurnEnding)
@@ -59,6 +61,7 @@ class Kept:
     intents: dict[str, Intent] = field(default_factory=dict)
     readings: dict[str, Reading] = field(default_factory=dict)
     needs: dict[tuple[str, int], tuple[int, KeptNeed]] = field(default_factory=dict)
+    steers: dict[str, tuple[int, KeptSteer]] = field(default_factory=dict)
     outputs: dict[str, dict[int, bytes]] = field(default_factory=dict)
     spans: tuple[int, tuple[Span, ...]] = (0, ())
     data: dict[int, Datum] = field(default_factory=dict)
@@ -72,6 +75,7 @@ class Kept:
             intents=dict(self.intents),
             readings=dict(self.readings),
             needs=dict(self.needs),
+            steers=dict(self.steers),
         )
 
     def take(self, one: TurnWrite) -> None:
@@ -97,6 +101,9 @@ class Kept:
             if place in self.needs:
                 since, kept = self.needs[place]
                 self.needs[place] = (since, msgspec.structs.replace(kept, taken=True))
+        for steer in one.steers:
+            if steer.steer_id not in self.steers or self.steers[steer.steer_id][0] <= seq:
+                self.steers[steer.steer_id] = (seq, again(_steer, steer))
         if one.spans and self.spans[0] <= seq:
             self.spans = (seq, again(_spans, one.spans))
 
@@ -141,6 +148,9 @@ class Kept:
 
     def said_needs(self) -> list[KeptNeed]:
         return [again(_kept_need, kept) for _, kept in self.needs.values()]
+
+    def said_steers(self) -> list[KeptSteer]:
+        return [steer for _, steer in self.steers.values()]
 
     def wakes(self, now: str) -> bool:
         if self.row.status != "waiting":
@@ -187,6 +197,9 @@ class Kept:
         return None
 
     def end(self, ending: TurnEnding) -> None:
+        for steer_id, (seq, steer) in self.steers.items():
+            if steer.state == "posted":
+                self.steers[steer_id] = (seq, msgspec.structs.replace(steer, state="returned"))
         ending = again(_ending, ending)
         self.row = msgspec.structs.replace(
             self.row,

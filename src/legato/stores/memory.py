@@ -24,16 +24,21 @@ from legato.core.records import (
     Datum,
     Intent,
     KeptNeed,
+    KeptSteer,
     LogSegment,
     NewTurns,
+    Queued,
+    QueueFull,
     Span,
     StoredTurn,
     TurnEnding,
     TurnRow,
     TurnWrite,
 )
+from legato.ports import Begun
 from legato.stores import cursors
 from legato.stores.kept import ROW, Kept, again
+from legato.stores.steers import judged
 
 # What cannot be said as JSON is refused here as a real store refuses it.
 GUILTY_ROW = (TypeError, ValueError, OverflowError, RecursionError)
@@ -45,15 +50,20 @@ class MemoryStore:
     def __init__(self) -> None:
         self._chats: dict[str, Chat] = {}
         self._turns: dict[str, Kept] = {}  # in the order they were made
+        self._queues: dict[str, list[str]] = {}  # by chat: its queued turns, the next first
         self._closed = False
 
-    async def begin(self, new: NewTurns) -> Accepted | AlreadyMade | Busy:
+    async def begin(self, new: NewTurns) -> Begun:
         await self._wait()
         if (made := self._turns.get(new.assistant.id)) is not None:
             return AlreadyMade(again(ROW, made.row), self._chats[made.row.chat_id].owner)
         chat = self._chat_for(new)
-        if chat.active_turn_id is not None:
-            return Busy(chat.active_turn_id)
+        active = chat.active_turn_id
+        waiting = [turn_id for turn_id in self._queues.get(chat.id, []) if turn_id != active]
+        if active is not None and new.on_busy == "reject":
+            return Busy(active)
+        if active is not None and len(waiting) >= new.queue_limit:
+            return QueueFull(len(waiting))
         added: dict[str, Kept] = {}
         if new.user is not None:
             added[new.user.id] = self._new_turn(new.user, added)
@@ -61,15 +71,25 @@ class MemoryStore:
             if new.user_write is not None:
                 for turn_id, ending in self._take([new.user_write], added):
                     chat = _freed(chat, turn_id, ending)
-        added[new.assistant.id] = self._new_turn(new.assistant, added)
+        row = new.assistant
+        if active is not None:
+            row = msgspec.structs.replace(row, status="queued", owner=None, lease_until=None)
+        added[row.id] = self._new_turn(row, added)
         self._turns |= added
         self._chats[chat.id] = msgspec.structs.replace(
             chat,
-            head_turn_id=new.assistant.id,
-            active_turn_id=new.assistant.id if new.assistant.ended_at is None else None,
-            updated_at=max(chat.updated_at, new.assistant.created_at),
+            head_turn_id=row.id,
+            active_turn_id=active or (row.id if row.ended_at is None else None),
+            updated_at=max(chat.updated_at, row.created_at),
         )
-        return Accepted()
+        if active is None:
+            return Accepted()
+        first = [active] if active in self._queues.get(chat.id, []) else []
+        ahead, behind = ([row.id], waiting) if new.on_busy == "in_front" else (waiting, [row.id])
+        self._queues[chat.id] = [*first, *ahead, *behind]
+        if new.on_busy == "in_front":
+            self._note_cancel(active)
+        return Queued(active)
 
     async def write(self, writes: Sequence[TurnWrite]) -> None:
         await self._wait()
@@ -78,13 +98,12 @@ class MemoryStore:
         self._turns |= changed
         for turn_id, ending in ended:
             chat = self._chats[changed[turn_id].row.chat_id]
-            self._chats[chat.id] = _freed(chat, turn_id, ending)
+            self._leave_queue(chat.id, turn_id)
+            self._chats[chat.id] = _freed(chat, turn_id, ending, next(iter(self._queues.get(chat.id, [])), None))
 
     async def request_cancel(self, turn_id: str) -> None:
         await self._wait()
-        kept = self._turns.get(turn_id)
-        if kept is not None and kept.row.ended_at is None:
-            kept.row = msgspec.structs.replace(kept.row, cancel_requested=True)
+        self._note_cancel(turn_id)
 
     async def turn(self, turn_id: str) -> TurnRow | None:
         await self._wait()
@@ -139,9 +158,12 @@ class MemoryStore:
         kept = self._turns.get(turn_id)
         if kept is None or kept.row.ended_at is not None:
             return False
-        if kept.row.epoch >= epoch and (kept.row.epoch, kept.row.owner) != (epoch, owner):
+        queued = turn_id in self._queues.get(kept.row.chat_id, [])
+        first = queued and kept.row.epoch == epoch
+        if not first and kept.row.epoch >= epoch and (kept.row.epoch, kept.row.owner) != (epoch, owner):
             return False
-        status = "running" if kept.row.status == "waiting" else kept.row.status
+        status = "running" if kept.row.status == "waiting" or queued else kept.row.status
+        self._leave_queue(kept.row.chat_id, turn_id)
         kept.row = msgspec.structs.replace(
             kept.row, epoch=epoch, owner=owner, status=status, wait_until=None, lease_until=_clock(LEASE_SECONDS)
         )
@@ -182,6 +204,51 @@ class MemoryStore:
         await self._wait()
         kept = self._turns.get(turn_id)
         return [] if kept is None else kept.said_needs()
+
+    async def keep_steer(self, turn_id: str, steer: KeptSteer, *, limit: int) -> KeptSteer:
+        await self._wait()
+        kept = self._turns.get(turn_id)
+        if kept is None:
+            raise NotFound(f"there is no turn {turn_id}")
+        there = judged(turn_id, steer, kept.said_steers(), ended=kept.row.ended_at is not None, limit=limit)
+        if there is None:
+            kept.steers[steer.steer_id] = (0, steer)
+        return there or steer
+
+    async def steers(self, turn_id: str) -> Sequence[KeptSteer]:
+        await self._wait()
+        kept = self._turns.get(turn_id)
+        return [] if kept is None else kept.said_steers()
+
+    async def unheard_steers(self, owner: str) -> Sequence[tuple[str, KeptSteer]]:
+        await self._wait()
+        return [
+            (turn_id, steer)
+            for turn_id, kept in self._turns.items()
+            if kept.row.owner == owner and kept.row.status not in ("waiting", "queued")
+            for steer in kept.said_steers()
+            if steer.state == "posted"
+        ]
+
+    async def find_steer(self, chat_id: str, steer_id: str) -> tuple[str, KeptSteer] | None:
+        await self._wait()
+        for turn_id, kept in self._turns.items():
+            if kept.row.chat_id == chat_id and steer_id in kept.steers:
+                return turn_id, kept.steers[steer_id][1]
+        return None
+
+    async def to_start(self) -> Sequence[TurnRow]:
+        await self._wait()
+        return [
+            again(ROW, row)
+            for row in self._oldest_first()
+            if row.status == "queued" and (row.cancel_requested or self._chats[row.chat_id].active_turn_id == row.id)
+        ]
+
+    async def to_cancel(self, owner: str) -> Sequence[str]:
+        await self._wait()
+        rows = [kept.row for kept in self._turns.values()]
+        return [row.id for row in rows if row.owner == owner and row.cancel_requested and row.ended_at is None]
 
     async def to_wake(self, now: str) -> Sequence[TurnRow]:
         await self._wait()
@@ -308,6 +375,15 @@ class MemoryStore:
                 kept.pack()
         return ended
 
+    def _note_cancel(self, turn_id: str) -> None:
+        kept = self._turns.get(turn_id)
+        if kept is not None and kept.row.ended_at is None:
+            kept.row = msgspec.structs.replace(kept.row, cancel_requested=True)
+
+    def _leave_queue(self, chat_id: str, turn_id: str) -> None:
+        if turn_id in self._queues.get(chat_id, []):
+            self._queues[chat_id].remove(turn_id)
+
     def _stored(self, turn_id: str) -> Kept:
         if turn_id not in self._turns:
             raise RowRefused(f"turn {turn_id} is not stored", turn_id=turn_id)
@@ -331,6 +407,6 @@ def _is_overdue(row: TurnRow) -> bool:
     return row.owner is None or row.lease_until < _clock(0)
 
 
-def _freed(chat: Chat, turn_id: str, ending: TurnEnding) -> Chat:
-    active = None if chat.active_turn_id == turn_id else chat.active_turn_id
+def _freed(chat: Chat, turn_id: str, ending: TurnEnding, following: str | None = None) -> Chat:
+    active = following if chat.active_turn_id == turn_id else chat.active_turn_id
     return msgspec.structs.replace(chat, active_turn_id=active, updated_at=max(chat.updated_at, ending.ended_at))

@@ -20,14 +20,12 @@ from typing import TypeVar
 from legato.core.blocks import ToolResultBlock
 from legato.core.errors import RowRefused, StoreUnavailable
 from legato.core.records import (
-    Accepted,
-    AlreadyMade,
     Answer,
-    Busy,
     Chat,
     Datum,
     Intent,
     KeptNeed,
+    KeptSteer,
     LogSegment,
     NewTurns,
     Span,
@@ -35,7 +33,7 @@ from legato.core.records import (
     TurnRow,
     TurnWrite,
 )
-from legato.ports import Store
+from legato.ports import Begun, Store
 from legato.testing.marks import PATIENCE, Marks
 
 T = TypeVar("T")
@@ -47,6 +45,7 @@ WRITES = frozenset(
         "request_cancel",
         "claim",
         "answer",
+        "keep_steer",
         "keep_output",
         "create_chat",
         "update_chat",
@@ -130,7 +129,7 @@ class FaultyStore:
 
     # -- the store
 
-    async def begin(self, new: NewTurns) -> Accepted | AlreadyMade | Busy:
+    async def begin(self, new: NewTurns) -> Begun:
         return await self._meet("begin", lambda: self._store.begin(new))
 
     async def write(self, writes: Sequence[TurnWrite]) -> None:
@@ -189,6 +188,24 @@ class FaultyStore:
 
     async def needs(self, turn_id: str) -> Sequence[KeptNeed]:
         return await self._meet("needs", lambda: self._store.needs(turn_id))
+
+    async def keep_steer(self, turn_id: str, steer: KeptSteer, *, limit: int) -> KeptSteer:
+        return await self._meet("keep_steer", lambda: self._store.keep_steer(turn_id, steer, limit=limit))
+
+    async def steers(self, turn_id: str) -> Sequence[KeptSteer]:
+        return await self._meet("steers", lambda: self._store.steers(turn_id))
+
+    async def unheard_steers(self, owner: str) -> Sequence[tuple[str, KeptSteer]]:
+        return await self._meet("unheard_steers", lambda: self._store.unheard_steers(owner))
+
+    async def find_steer(self, chat_id: str, steer_id: str) -> tuple[str, KeptSteer] | None:
+        return await self._meet("find_steer", lambda: self._store.find_steer(chat_id, steer_id))
+
+    async def to_start(self) -> Sequence[TurnRow]:
+        return await self._meet("to_start", self._store.to_start)
+
+    async def to_cancel(self, owner: str) -> Sequence[str]:
+        return await self._meet("to_cancel", lambda: self._store.to_cancel(owner))
 
     async def to_wake(self, now: str) -> Sequence[TurnRow]:
         return await self._meet("to_wake", lambda: self._store.to_wake(now))

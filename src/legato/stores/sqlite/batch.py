@@ -40,6 +40,9 @@ ADD_INTENT = _upsert("call", rows.INTENT, "turn_id, call_id", "call.idempotency_
 ADD_READING = _upsert("call", rows.READING, "turn_id, call_id", "call.formatter IS NULL")
 # The answer and what was made of it stay.
 UPSERT_NEED = _upsert("need", rows.NEED, "turn_id, call_id, nr", "excluded.seq >= need.seq")
+UPSERT_STEER = _upsert("steer", rows.STEER, "turn_id, steer_id", "excluded.seq >= steer.seq")
+# Posted to a turn that ended before its owner heard of it.
+RETURN_STEERS = "UPDATE steer SET state = 'returned' WHERE turn_id = ? AND state = 'posted'"
 TAKE_ANSWER = "UPDATE need SET taken = 1 WHERE turn_id = ? AND call_id = ? AND nr = ?"
 ADD_SEGMENT = f"INSERT INTO log (turn_id, first_seq, last_seq, packed, lines) VALUES (?, ?, ?, {RAW}, ?)"
 
@@ -63,7 +66,10 @@ WHERE id = ?
 REST = "UPDATE turn SET status = 'waiting', owner = NULL, lease_until = NULL, wait_until = ? WHERE id = ?"
 FREE_CHAT = """
 UPDATE chat
-SET active_turn_id = CASE WHEN active_turn_id = :turn THEN NULL ELSE active_turn_id END,
+SET active_turn_id = CASE WHEN active_turn_id = :turn THEN (
+        SELECT id FROM turn WHERE chat_id = chat.id AND queue_place IS NOT NULL AND status = 'queued'
+        ORDER BY queue_place LIMIT 1
+    ) ELSE active_turn_id END,
     updated_at = max(updated_at, :ended_at)
 WHERE id = (SELECT chat_id FROM turn WHERE id = :turn)
 """
@@ -89,7 +95,7 @@ class Batch:
         self._rounds: list[Row] = []
         self._intents: list[Row] = []
         self._readings: list[Row] = []
-        self._needs: list[tuple[str, Row]] = []  # statements in their order: few turns have any
+        self._needs: list[tuple[str, Row]] = []  # of steers too; statements in their order: few turns have any
         self._spans: list[Row] = []
         self._rests: list[tuple[str, Rest]] = []
         self._endings: list[tuple[str, TurnEnding]] = []
@@ -132,6 +138,7 @@ class Batch:
         self._readings += [rows.reading_row(turn_id, reading) for reading in one.readings]
         self._needs += [(UPSERT_NEED, rows.need_row(turn_id, need, seq)) for need in one.needs]
         self._needs += [(TAKE_ANSWER, (turn_id, call_id, nr)) for call_id, nr in one.taken]
+        self._needs += [(UPSERT_STEER, rows.steer_row(turn_id, steer, seq)) for steer in one.steers]
         if one.spans:
             self._spans.append((turn_id, rows.as_json(one.spans), seq))
         if one.ending is not None and not standing.ended:
@@ -202,4 +209,5 @@ class Batch:
 
     def _end(self, turn_id: str, ending: TurnEnding) -> None:
         self._connection.execute(END_TURN, (*rows.ending_row(ending), turn_id))
+        self._connection.execute(RETURN_STEERS, (turn_id,))
         self._connection.execute(FREE_CHAT, {"turn": turn_id, "ended_at": ending.ended_at})

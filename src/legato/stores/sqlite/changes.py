@@ -7,8 +7,22 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
+from msgspec import structs
+
 from legato.core.errors import Conflict, NotFound
-from legato.core.records import LEASE_SECONDS, Accepted, AlreadyMade, Busy, Chat, NewTurns, TurnRow, TurnWrite
+from legato.core.records import (
+    LEASE_SECONDS,
+    Accepted,
+    AlreadyMade,
+    Busy,
+    Chat,
+    NewTurns,
+    Queued,
+    QueueFull,
+    TurnRow,
+    TurnWrite,
+)
+from legato.ports import Begun
 from legato.stores.sqlite import queries, rows
 from legato.stores.sqlite.batch import Batch
 from legato.stores.sqlite.failures import GUILTY_ROW, refused
@@ -19,17 +33,24 @@ from legato.stores.sqlite.rows import Row
 LEASE = f"strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '+{LEASE_SECONDS:g} seconds')"
 
 
-def begin(connection: sqlite3.Connection, new: NewTurns) -> Accepted | AlreadyMade | Busy:
+def begin(connection: sqlite3.Connection, new: NewTurns) -> Begun:
     if (made := _already_made(connection, new.assistant.id)) is not None:
         return made
-    if (busy := _place_in_chat(connection, new)) is not None:
-        return busy
+    active = _place_in_chat(connection, new)
+    places = None if active is None else _queue(connection, new.assistant.chat_id)
+    if active is not None and new.on_busy == "reject":
+        return Busy(active)
+    if places is not None and len(places) >= new.queue_limit:
+        return QueueFull(len(places))
     if new.user is not None:
         _insert_turn(connection, new.user)
         if new.user_write is not None:
             write(connection, [new.user_write])
             _pack_whole(connection, new.user.id)
         _insert(connection, "datum", rows.DATUM, [rows.datum_row(new.user.id, datum) for datum in new.user_data])
+    if active is not None:
+        _insert_queued(connection, new, places or [0], active)
+        return Queued(active)
     _insert_turn(connection, new.assistant)
     connection.execute(
         "UPDATE chat SET head_turn_id = ?, active_turn_id = ?, updated_at = max(updated_at, ?) WHERE id = ?",
@@ -51,14 +72,39 @@ def _already_made(connection: sqlite3.Connection, turn_id: str) -> AlreadyMade |
     return AlreadyMade(row, owner)
 
 
-def _place_in_chat(connection: sqlite3.Connection, new: NewTurns) -> Busy | None:
+def _queue(connection: sqlite3.Connection, chat_id: str) -> list[int]:
+    """The places of those that wait in the chat, the active one's behind which they do not count."""
+    found = connection.execute(
+        "SELECT queue_place FROM turn WHERE chat_id = ? AND status = 'queued'"
+        " AND id <> (SELECT active_turn_id FROM chat WHERE chat.id = turn.chat_id) ORDER BY queue_place",
+        (chat_id,),
+    )
+    return [place for (place,) in found.fetchall()]
+
+
+def _insert_queued(connection: sqlite3.Connection, new: NewTurns, places: list[int], active: str) -> None:
+    place = places[-1] + 1 if new.on_busy == "behind" else places[0] - 1
+    row = structs.replace(new.assistant, status="queued", owner=None, lease_until=None)
+    _insert_turn(connection, row)
+    connection.execute("UPDATE turn SET queue_place = ? WHERE id = ?", (place, row.id))
+    connection.execute(
+        "UPDATE chat SET head_turn_id = ?, updated_at = max(updated_at, ?) WHERE id = ?",
+        (row.id, row.created_at, row.chat_id),
+    )
+    if new.on_busy == "in_front":
+        request_cancel(connection, active)
+
+
+def _place_in_chat(connection: sqlite3.Connection, new: NewTurns) -> str | None:
+    """The chat's active turn, if it has one."""
     chat_id = new.assistant.chat_id
     if new.chat is not None and not create_chat(connection, new.chat):
         raise Conflict(f"chat {new.chat.id} is there already", code="chat_id_taken")
     found = connection.execute("SELECT owner, active_turn_id FROM chat WHERE id = ?", (chat_id,)).fetchone()
     if found is None or found[0] != new.owner:
         raise NotFound(f"there is no chat {chat_id}")
-    return None if found[1] is None else Busy(found[1])
+    active: str | None = found[1]
+    return active
 
 
 def _insert_turn(connection: sqlite3.Connection, row: TurnRow) -> None:
@@ -104,8 +150,9 @@ def request_cancel(connection: sqlite3.Connection, turn_id: str) -> None:
 def claim(connection: sqlite3.Connection, turn_id: str, epoch: int, owner: str) -> bool:
     claimed = connection.execute(
         f"UPDATE turn SET epoch = :epoch, owner = :owner, wait_until = NULL, lease_until = {LEASE},"
-        " status = CASE status WHEN 'waiting' THEN 'running' ELSE status END WHERE id = :id AND ended_at IS NULL"
-        " AND (epoch < :epoch OR epoch = :epoch AND owner = :owner)",
+        " status = CASE WHEN status = 'waiting' OR queue_place IS NOT NULL THEN 'running' ELSE status END"
+        " WHERE id = :id AND ended_at IS NULL"
+        " AND (epoch < :epoch OR epoch = :epoch AND (owner = :owner OR owner IS NULL AND queue_place IS NOT NULL))",
         {"id": turn_id, "epoch": epoch, "owner": owner},
     )
     return claimed.rowcount == 1

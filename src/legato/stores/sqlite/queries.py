@@ -118,6 +118,21 @@ def overdue(connection: sqlite3.Connection) -> Sequence[TurnRow]:
     )
 
 
+def to_start(connection: sqlite3.Connection) -> Sequence[TurnRow]:
+    return _turns(
+        connection,
+        "status = 'queued' AND (cancel_requested = 1"
+        " OR id = (SELECT active_turn_id FROM chat WHERE chat.id = turn.chat_id))",
+    )
+
+
+def to_cancel(connection: sqlite3.Connection, owner: str) -> Sequence[str]:
+    found = connection.execute(
+        "SELECT id FROM turn WHERE owner = ? AND cancel_requested = 1 AND ended_at IS NULL", (owner,)
+    )
+    return [turn_id for (turn_id,) in found.fetchall()]
+
+
 def tree(connection: sqlite3.Connection, chat_id: str) -> Sequence[TurnRow]:
     return _turns(connection, "chat_id = ?", chat_id)
 

@@ -17,6 +17,7 @@ from legato.core.records import (
     Datum,
     Intent,
     KeptNeed,
+    KeptSteer,
     Need,
     Reading,
     RoundRecord,
@@ -40,13 +41,16 @@ TURN = (
 BLOCK = "turn_id, idx, round, type, state, text, body, seq"
 ROUND = (
     "turn_id, round, attempt, model, provider, commitment, kept_to, stop_reason, provider_reason, input_tokens,"
-    " cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, cost_usd, usage_source, notices, seq"
+    " cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, cost_usd, usage_source, notices, steers,"
+    " seq"
 )
 INTENT = "turn_id, call_id, round, idx, tool_name, input, input_sha256, idempotency_key"
 RESULT = "turn_id, call_id, result_idx"
 READING = "turn_id, call_id, reading, formatter, version"
 NEED = "turn_id, call_id, nr, kind, body, seq"
 KEPT_NEED = "body, answer, taken"
+STEER = "turn_id, steer_id, text, state, seq"
+KEPT_STEER = "steer_id, text, state"
 TIMELINE = "turn_id, spans, seq"
 DATUM = "turn_id, idx, media_type, sha256, name, data"
 
@@ -56,7 +60,7 @@ _decode_request = msgspec.json.Decoder(TurnRequest).decode
 _decode_usage = msgspec.json.Decoder(Usage).decode
 _decode_error = msgspec.json.Decoder(ErrorInfo).decode
 _decode_block: msgspec.json.Decoder[Block] = msgspec.json.Decoder(Block)
-_decode_notices = msgspec.json.Decoder(tuple[str, ...]).decode
+_decode_told = msgspec.json.Decoder(tuple[str, ...]).decode
 _decode_need = msgspec.json.Decoder(Need).decode
 _decode_answer = msgspec.json.Decoder(Answer).decode
 _decode_spans = msgspec.json.Decoder(tuple[Span, ...]).decode
@@ -194,6 +198,7 @@ def round_row(turn_id: str, record: RoundRecord, seq: int) -> Row:
         usage.cost_usd,
         usage.source,
         as_json(record.notices),
+        as_json(record.steers),
         seq,
     )
 
@@ -217,7 +222,8 @@ def round_of(found: Found) -> RoundRecord:
             cost_usd=found[14],
             source=found[15],
         ),
-        notices=_decode_notices(found[16]),
+        notices=_decode_told(found[16]),
+        steers=_decode_told(found[17]),
     )
 
 
@@ -263,6 +269,14 @@ def kept_need_of(found: Found) -> KeptNeed:
     return KeptNeed(
         need=_decode_need(body), answer=None if answer is None else _decode_answer(answer), taken=bool(taken)
     )
+
+
+def steer_row(turn_id: str, steer: KeptSteer, seq: int) -> Row:
+    return turn_id, steer.steer_id, steer.text, steer.state, seq
+
+
+def kept_steer_of(found: Found) -> KeptSteer:
+    return KeptSteer(steer_id=found[0], text=found[1], state=found[2])
 
 
 def datum_row(turn_id: str, datum: Datum) -> Row:

@@ -9,14 +9,12 @@ from pathlib import Path
 from legato.core.blocks import ToolResultBlock
 from legato.core.documents import Bounds
 from legato.core.records import (
-    Accepted,
-    AlreadyMade,
     Answer,
-    Busy,
     Chat,
     Datum,
     Intent,
     KeptNeed,
+    KeptSteer,
     LogSegment,
     NewTurns,
     Span,
@@ -24,7 +22,8 @@ from legato.core.records import (
     TurnRow,
     TurnWrite,
 )
-from legato.stores.sqlite import changes, needs, outputs, queries
+from legato.ports import Begun
+from legato.stores.sqlite import changes, needs, outputs, queries, steers
 from legato.stores.sqlite.documents import SqliteDocuments
 from legato.stores.sqlite.packing import pack_ended
 from legato.stores.sqlite.readers import Readers
@@ -54,7 +53,7 @@ class SqliteStore:
         self._writer = writer
         self._readers = readers
 
-    async def begin(self, new: NewTurns) -> Accepted | AlreadyMade | Busy:
+    async def begin(self, new: NewTurns) -> Begun:
         return await self._writer.run(lambda connection: changes.begin(connection, new))
 
     async def write(self, writes: Sequence[TurnWrite]) -> None:
@@ -109,6 +108,24 @@ class SqliteStore:
 
     async def needs(self, turn_id: str) -> Sequence[KeptNeed]:
         return await self._readers.run(lambda connection: needs.needs(connection, turn_id))
+
+    async def keep_steer(self, turn_id: str, steer: KeptSteer, *, limit: int) -> KeptSteer:
+        return await self._writer.run(lambda connection: steers.keep(connection, turn_id, steer, limit))
+
+    async def steers(self, turn_id: str) -> Sequence[KeptSteer]:
+        return await self._readers.run(lambda connection: steers.steers(connection, turn_id))
+
+    async def unheard_steers(self, owner: str) -> Sequence[tuple[str, KeptSteer]]:
+        return await self._readers.run(lambda connection: steers.unheard(connection, owner))
+
+    async def find_steer(self, chat_id: str, steer_id: str) -> tuple[str, KeptSteer] | None:
+        return await self._readers.run(lambda connection: steers.of_chat(connection, chat_id, steer_id))
+
+    async def to_start(self) -> Sequence[TurnRow]:
+        return await self._readers.run(queries.to_start)
+
+    async def to_cancel(self, owner: str) -> Sequence[str]:
+        return await self._readers.run(lambda connection: queries.to_cancel(connection, owner))
 
     async def to_wake(self, now: str) -> Sequence[TurnRow]:
         return await self._readers.run(lambda connection: needs.to_wake(connection, now))
