@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 
 from legato.config import Config, load, locate
@@ -17,7 +17,7 @@ from legato.config.model import SCRIPT_MODEL, McpServerConfig, ProviderConfig
 from legato.core.documents import Bounds
 from legato.core.plan import TurnLimits
 from legato.http.app import App, HttpSettings, build_app
-from legato.ports import Provider, Tool
+from legato.ports import Archive, Provider, Tool
 from legato.providers.directory import ModelDirectory
 from legato.providers.provider import HttpProvider, ProviderSettings
 from legato.providers.script_provider import ScriptProvider
@@ -29,6 +29,7 @@ from legato.runtime.spool import Spool
 from legato.runtime.toolbox import Toolbox
 from legato.serve import bind, serve, url_of
 from legato.stores.sqlite import SqliteStore, open_sqlite
+from legato.stores.sqlite.evidence import open_evidence
 from legato.tools import demo
 from legato.tools.documents import DOCUMENT_TOOLS, document_tools
 from legato.tools.mcp.host import McpHost
@@ -63,6 +64,13 @@ def spool_of(config: Config) -> Spool:
     """The folder is made when something first goes there."""
     folder = config.storage.spool or f"{config.server.db}.spool"
     return Spool(Path(folder).absolute())
+
+
+@contextmanager
+def open_archive(config: Config) -> Iterator[Archive]:
+    """The database only read, for what looks after it. Raises ``ConfigError``, ``StoreUnavailable``."""
+    with open_evidence(Path(config.server.db)) as archive:
+        yield archive
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Literal, Protocol, TypeAlias
 
 import msgspec
@@ -11,6 +11,7 @@ from legato.core.ask import Ask, ToolSpec
 from legato.core.blocks import Block, CallError, Json, Outcome, ToolResultBlock
 from legato.core.context import ToolContext
 from legato.core.documents import Change, Changed, DocumentPage, DocumentText, Entry, HitPage, VersionPage
+from legato.core.evidence import ChatEvidence, Evidence, FileState, Finding, Unended
 from legato.core.inputs import ProviderInput
 from legato.core.records import (
     Accepted,
@@ -334,6 +335,31 @@ class Documents(Protocol):
 
     async def entries(self, owner: str, folder: str, *, max_bytes: int) -> Sequence[Entry]:
         """Every document in a folder and below, by path. Raises ``InvalidRequest`` where they are over ``max_bytes``."""
+
+
+class Archive(Protocol):
+    """A store, only read, perhaps while a server writes it; what is broken in it is told and not raised. Each
+    turn and each chat is taken at one moment. Raises ``StoreUnavailable`` where nothing can be read."""
+
+    def count_turns(self, chat_id: str | None) -> int: ...
+
+    def turn_ids(self, chat_id: str | None) -> Iterator[str]:
+        """Of all chats where it is None; those that are there now, in the order they were made."""
+
+    def turn(self, turn_id: str) -> Evidence | Finding | None:
+        """None where it is not there."""
+
+    def chat_ids(self) -> Iterator[str]: ...
+
+    def chat(self, chat_id: str) -> ChatEvidence | Finding | None: ...
+
+    def strays(self) -> Iterator[Finding]:
+        """Rows of turns and chats that are not there."""
+
+    def unended(self) -> Sequence[Unended]:
+        """Assistant turns that have not ended, oldest first."""
+
+    def file_state(self) -> FileState: ...
 
 
 class Clock(Protocol):

@@ -269,7 +269,7 @@ INSERT = "INSERT INTO block SELECT turn_id, {}, round, type, state, text, body, 
         ("UPDATE need SET call_id = 'c', body = json_set(body, '$.call_id', 'c')", "P5", "call c", "was never called"),
         ("UPDATE need SET body = json_set(body, '$.input_sha256', 'ab')", "P2", "call", "bound to other arguments"),
         (
-            "UPDATE need SET body = json_set(body, '$.kind', 'input')",
+            "UPDATE need SET kind = 'input', body = json_set(body, '$.kind', 'input')",
             "P5",
             "call",
             "of kind input was never said",

@@ -148,6 +148,21 @@ def ls(
 
 
 @app.command()
+def verify(
+    turn: Annotated[str | None, typer.Argument(metavar="TURN", help="This turn only.")] = None,
+    *,
+    chat: Annotated[str | None, typer.Option("--chat", metavar="ID", help="The turns of this chat only.")] = None,
+    db: Annotated[Path | None, typer.Option(metavar="FILE", help="The file to read (legato.db).")] = None,
+    config: ConfigFile = None,
+    json: AsJson = False,
+) -> int:
+    """Read back what is kept, and hold it against itself; a server may run. Exit code 1 if something is wrong."""
+    from legato.cli.verify import run
+
+    return run(turn, chat_id=chat, db=db, config=config, as_json=json)
+
+
+@app.command()
 def config(*, file: ConfigFile = None) -> int:
     """Show each setting and where it came from, secrets masked."""
     from legato.cli.config import run

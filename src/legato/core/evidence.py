@@ -17,7 +17,7 @@ Promise: TypeAlias = Literal["P2", "P3", "P4", "P5", "P7", "P9"]
 """docs/guarantees.md: what the finding breaks."""
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+class Finding(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="finding"):
     """``place`` is where in the turn, or in the chat where ``turn_id`` is null. ``message`` quotes nobody's words: it
     may be shown to whoever looks after the server."""
 
@@ -58,3 +58,22 @@ class ChatEvidence(msgspec.Struct, frozen=True, kw_only=True):
 
     chat: Chat
     turns: tuple[TurnRow, ...] = ()
+
+
+class Unended(msgspec.Struct, frozen=True):
+    """A turn that has not ended. ``since_ms``: it waits since so many milliseconds after it was made."""
+
+    row: TurnRow
+    since_ms: float | None
+
+
+class FileState(msgspec.Struct, frozen=True, kw_only=True):
+    """``bytes`` of the database and of the writes that lie beside it (WAL). ``problems`` are the database's own words
+    about its pages; none means that they fit together."""
+
+    bytes: int
+    wal_bytes: int
+    turns: int
+    chats: int
+    unpacked: int
+    problems: tuple[str, ...]

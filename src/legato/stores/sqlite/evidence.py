@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +17,7 @@ from typing import TypeVar
 import msgspec
 
 from legato.core.errors import ConfigError
-from legato.core.evidence import ChatEvidence, Evidence, Finding, Unreadable
+from legato.core.evidence import ChatEvidence, Evidence, FileState, Finding, Unended, Unreadable
 from legato.core.records import KeptNeed, LogSegment, TurnRow
 from legato.stores.sqlite import queries, rows
 from legato.stores.sqlite.failures import unavailable
@@ -29,6 +29,8 @@ T = TypeVar("T")
 
 # Ids fetched at once: their number is nobody's promise.
 PAGE = 500
+# Of a database's own complaints: the first ones say it.
+PROBLEMS = 20
 LOG = "first_seq, last_seq, packed, lines"
 # What reading a row raises that is not as it was written: no JSON, no zlib, no UTF-8, another type than its column's.
 BROKEN = (ValueError, TypeError, zlib.error, RecursionError)
@@ -48,7 +50,7 @@ def open_evidence(path: Path) -> Iterator[EvidenceFile]:
         raise unavailable(error) from error
     try:
         _look_at(connection, path)
-        yield EvidenceFile(connection)
+        yield EvidenceFile(connection, file)
     except sqlite3.Error as error:
         raise unavailable(error) from error
     finally:
@@ -71,10 +73,11 @@ def _look_at(connection: sqlite3.Connection, path: Path) -> None:
 
 
 class EvidenceFile:
-    """Made by ``open_evidence``."""
+    """``ports.Archive``. Made by ``open_evidence``."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
+        self._path = path
 
     def count_turns(self, chat_id: str | None) -> int:
         where = "" if chat_id is None else "WHERE chat_id = ?"
@@ -131,6 +134,30 @@ class EvidenceFile:
         except (*BROKEN, sqlite3.DatabaseError) as error:
             return _unreadable(error, chat_id=None, turn_id=turn_id, place="turn")
 
+    def unended(self) -> Sequence[Unended]:
+        found = []
+        for row in queries.unended(self._connection):
+            spans = queries.spans(self._connection, row.id) if row.status == "waiting" else ()
+            waits = [span.start_ms for span in spans if span.kind == "waiting" and span.end_ms is None]
+            found.append(Unended(row, max(waits, default=None)))
+        return found
+
+    def file_state(self) -> FileState:
+        one = self._connection.execute
+        problems = tuple(str(said) for (said,) in one(f"PRAGMA quick_check({PROBLEMS})") if said != "ok")
+        counted = one(
+            "SELECT (SELECT count(*) FROM turn), (SELECT count(*) FROM chat),"
+            " (SELECT count(*) FROM turn WHERE packed = 0 AND ended_at IS NOT NULL)"
+        ).fetchone()
+        return FileState(
+            bytes=_size(self._path),
+            wal_bytes=_size(self._path.with_name(self._path.name + "-wal")),
+            turns=counted[0],
+            chats=counted[1],
+            unpacked=counted[2],
+            problems=problems,
+        )
+
     @contextmanager
     def _one_moment(self) -> Iterator[None]:
         self._connection.execute("BEGIN")
@@ -144,6 +171,13 @@ def _unreadable(error: Exception, *, chat_id: str | None, turn_id: str | None, p
     if isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF not in _BROKEN_CODES:
         raise unavailable(error) from error
     return Finding(chat_id=chat_id, turn_id=turn_id, place=place, promise="P5", message=f"cannot be read: {error}")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 class _Reader:
