@@ -25,6 +25,7 @@ PATHS = {
     "/v1/turns/{turn_id}/events": {"get"},
     "/v1/turns/{turn_id}/cancel": {"post"},
     "/v1/turns/{turn_id}/tool_results": {"post"},
+    "/v1/turns/{turn_id}/steer": {"post"},
     "/v1/turns/{turn_id}/approvals": {"post"},
     "/v1/turns/{turn_id}/outputs/{call_id}": {"get"},
     "/v1/turns/{turn_id}/model_view": {"get"},

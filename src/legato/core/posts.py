@@ -68,6 +68,13 @@ class PostCancel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     mode: CancelMode = "now"
 
 
+class PostSteer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``POST /v1/turns/{id}/steer``. The same ``steer_id`` with the same text is the same steer."""
+
+    text: str
+    steer_id: Id | UnsetType = UNSET
+
+
 class PostedResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a client's tool gave: ``output``, or ``error`` in words for the model."""
 

@@ -101,6 +101,20 @@ class Cancelled(TurnView, frozen=True, kw_only=True):
     stored: bool
 
 
+class SteerView(msgspec.Struct, frozen=True, kw_only=True):
+    """``accepted``: it is stored; ``delivered``: a request to the model has it; ``returned``: the turn ended first."""
+
+    steer_id: str
+    text: str
+    state: Literal["accepted", "delivered", "returned"]
+
+
+class Steered(TurnView, frozen=True, kw_only=True):
+    """The turn, and what became of what was said into it."""
+
+    steer: SteerView
+
+
 class ReadResult(msgspec.Struct, frozen=True, kw_only=True):
     """A result as the model reads it, by which formatter. ``bytes`` is the UTF-8 length of ``text``."""
 

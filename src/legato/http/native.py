@@ -17,6 +17,7 @@ from legato.core.posts import (
     PostApproval,
     PostCancel,
     PostChat,
+    PostSteer,
     PostToolResults,
     PostTurn,
 )
@@ -28,6 +29,7 @@ from legato.core.views import (
     ModelPage,
     ModelView,
     Started,
+    Steered,
     Timeline,
     ToolPage,
     TreePage,
@@ -123,6 +125,9 @@ class Native:
     async def cancel(self, call: Call[PostCancel, NoQuery]) -> Answer:
         turn, had_ended = await self._service.cancel(call.id("turn_id"), mode=call.body.mode, principal=call.principal)
         return reply(turn, status=200 if had_ended else 202)
+
+    async def steer(self, call: Call[PostSteer, NoQuery]) -> Answer:
+        return reply(await self._service.steer(call.id("turn_id"), call.body, principal=call.principal), status=202)
 
     async def tool_results(self, call: Call[PostToolResults, NoQuery]) -> Answer:
         turn = await self._service.tool_results(call.id("turn_id"), call.body, principal=call.principal)
@@ -264,6 +269,15 @@ def _turns(native: Native) -> list[Operation]:
             query=NoQuery,
             answers={202: (Cancelled,), 200: (Cancelled,)},
             body_optional=True,
+        ),
+        operation(
+            "POST /v1/turns/{turn_id}/steer",
+            "Say something into a turn that has not ended: 202 once it is stored; a repeat is accepted",
+            native.steer,
+            body=PostSteer,
+            query=NoQuery,
+            answers={202: (Steered,)},
+            codes=("steer_id_reused", "turn_ended", "too_many_steers"),
         ),
         operation(
             "POST /v1/turns/{turn_id}/tool_results",

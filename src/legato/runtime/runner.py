@@ -190,6 +190,11 @@ class TurnRunner:
             self._tail.fail(PersistenceFailedError("the turn is another owner's", stale=True))
             self._stop()
 
+    @property
+    def hears(self) -> bool:
+        """What people say to it is its own to answer, its end included."""
+        return not self.lost and not self.machine.waiting and (self.machine.ended or not self._ended.is_set())
+
     async def kept(self) -> None:
         """Wait until all that was said so far is stored. Raises ``PersistenceFailedError``."""
         await self._tail.stored()

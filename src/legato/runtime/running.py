@@ -205,6 +205,9 @@ class Running:
             self.take_up_soon(row.id)
         for turn_id in self._claimed - self._runners.keys():
             self.take_up_soon(turn_id)
+        for turn_id, steer in await house.store.unheard_steers(self._owner) if self._runners else ():
+            if turn_id in self._runners:
+                self._runners[turn_id].receive(i.Steered(steer_id=steer.steer_id, text=steer.text))
         for runner in [each for each in self._runners.values() if each.machine.turn.waiting]:
             for kept in await house.store.needs(runner.row.id):
                 if kept.answer is not None and not kept.taken:

@@ -23,7 +23,7 @@ from legato.core import lines as log_lines
 from legato.core.ask import SentToolResult
 from legato.core.errors import Conflict, InvalidRequest, LegatoError, NotFound, Overloaded, StoreUnavailable
 from legato.core.plan import TurnLimits
-from legato.core.posts import PatchChat, PostApproval, PostChat, PostToolResults, PostTurn
+from legato.core.posts import PatchChat, PostApproval, PostChat, PostSteer, PostToolResults, PostTurn
 from legato.core.records import Accepted, AlreadyMade, Answer, Busy, Datum, StoredTurn, TurnRow
 from legato.core.views import (
     Cancelled,
@@ -33,6 +33,8 @@ from legato.core.views import (
     ModelView,
     ReadResult,
     Started,
+    Steered,
+    SteerView,
     Timeline,
     ToolPage,
     TreePage,
@@ -58,6 +60,7 @@ from legato.runtime.questions import Questions
 from legato.runtime.runner import House, TurnRunner
 from legato.runtime.running import Running
 from legato.runtime.spool import Spool
+from legato.runtime.steering import Steering
 from legato.runtime.timeline import overlap_ms
 from legato.runtime.toolbox import Toolbox
 
@@ -138,6 +141,7 @@ class TurnService:
             appeared=self._followers.appeared,
         )
         self._answering = Answering(store, tools, persist_timeout=self._settings.journal.persist_timeout)
+        self._steering = Steering(store, self._running.get, persist_timeout=self._settings.journal.persist_timeout)
         self._draining = False
         self._stack = AsyncExitStack()
         self._tasks: TaskGroup | None = None
@@ -226,6 +230,21 @@ class TurnService:
         await self._own_turn(turn_id, principal)
         answers = await self._answering.approval(turn_id, post, self._running.get(turn_id))
         return await self._go_on(turn_id, answers)
+
+    async def steer(self, turn_id: str, said: str | PostSteer, *, principal: str = LOCAL) -> Steered:
+        """Say something into a turn that has not ended; stored when this returns. The model reads it in the next round;
+        one more is asked for it if the limits allow, else it is given back before the end.
+
+        Raises ``RequestError`` (``turn_ended``), ``StoreError``.
+        """
+        post = PostSteer(text=said) if isinstance(said, str) else said
+        await self._own_turn(turn_id, principal)
+        kept = await self._steering.steer(turn_id, post)
+        state = "accepted" if kept.state == "posted" else kept.state
+        view = await looking.view(self._store, turn_id, self._running.get(turn_id))
+        return Steered(
+            **msgspec.structs.asdict(view), steer=SteerView(steer_id=kept.steer_id, text=kept.text, state=state)
+        )
 
     def reader(self, turn_id: str, *, after: int, each: bool, encode: Encode) -> Reader:
         """For surfaces, which frame each event line by ``encode``: always the same function, since readers share."""
@@ -540,7 +559,7 @@ def _events_url(turn_id: str) -> str:
 
 
 def _cancelled(view: TurnView, *, stored: bool) -> Cancelled:
-    return Cancelled(**{name: getattr(view, name) for name in TurnView.__struct_fields__}, stored=stored)
+    return Cancelled(**msgspec.structs.asdict(view), stored=stored)
 
 
 def _as_line(line: bytes) -> bytes:

@@ -35,10 +35,10 @@ from legato.core.records import (
     TurnRow,
     TurnWrite,
 )
+from legato.core.steers import judged
 from legato.ports import Begun
 from legato.stores import cursors
 from legato.stores.kept import ROW, Kept, again
-from legato.stores.steers import judged
 
 # What cannot be said as JSON is refused here as a real store refuses it.
 GUILTY_ROW = (TypeError, ValueError, OverflowError, RecursionError)

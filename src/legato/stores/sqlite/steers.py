@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from legato.core.errors import NotFound
 from legato.core.records import KeptSteer
+from legato.core.steers import judged
 from legato.stores.sqlite import rows
 from legato.stores.sqlite.failures import GUILTY_ROW, refused
-from legato.stores.steers import judged
 
 
 def keep(connection: sqlite3.Connection, turn_id: str, steer: KeptSteer, limit: int) -> KeptSteer:
