@@ -44,6 +44,8 @@ WRITES = frozenset(
         "write",
         "request_cancel",
         "claim",
+        "renew",
+        "release",
         "answer",
         "keep_steer",
         "keep_output",

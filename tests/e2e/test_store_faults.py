@@ -1,0 +1,468 @@
+"""Slow, away, full, locked, read-only: the store has everything in the end, and no reader waits for it (P6, hazard 16).
+
+The faults are SQLite's own wherever it can be brought to have them; the others are the product's fault points.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import pytest
+from tests.e2e.house import BOUND, MODELS, Json, Stage, Visitor, configured, playing, serving, spawned, upstream_environ
+
+from legato.core import events as e
+from legato.core.fold import fold
+from legato.observability import process
+from legato.ports import Store
+from legato.runtime.spool_file import files_in, kept_in
+from legato.stores.sqlite import SqliteStore
+from legato.testing.store import FaultyStore
+from legato.testing.upstream import Gate, Say, Script, Upstream
+
+
+class Inside:
+    """The SQLite store of a server in this process, and the faults around it."""
+
+    def __init__(self) -> None:
+        self.sqlite: SqliteStore | None = None
+        self.faults: FaultyStore | None = None
+
+    def around(self, store: Store) -> Store:
+        assert isinstance(store, SqliteStore)
+        self.sqlite, self.faults = store, FaultyStore(store)
+        return self.faults
+
+    @property
+    def store(self) -> FaultyStore:
+        assert self.faults is not None
+        return self.faults
+
+    async def pragma(self, statement: str) -> None:
+        """On the connection that writes."""
+        assert self.sqlite is not None
+        await self.sqlite._writer.run(lambda connection: connection.execute(f"PRAGMA {statement}").fetchall())
+
+    async def pages(self) -> int:
+        assert self.sqlite is not None
+        found = await self.sqlite._writer.run(lambda one: one.execute("PRAGMA page_count").fetchone())
+        return int(found[0])
+
+
+@contextlib.asynccontextmanager
+async def faulty(folder: Path, *, retry_window: float = 20, **flags: Json) -> AsyncIterator[tuple[Stage, Inside]]:
+    inside = Inside()
+    async with playing(folder, around=inside.around, retry_window=retry_window, **flags) as stage:
+        try:
+            yield stage, inside
+        finally:
+            inside.store.back()
+
+
+def rows(folder: Path, query: str, *values: object) -> list[tuple[Json, ...]]:
+    with contextlib.closing(sqlite3.connect(folder / "legato.db")) as database:
+        return database.execute(query, values).fetchall()
+
+
+def spool_of(folder: Path) -> Path:
+    return folder / "legato.db.spool"
+
+
+def left(folder: Path) -> list[str]:
+    """Of the spool."""
+    spool = spool_of(folder)
+    return [path.name for path in spool.iterdir()] if spool.is_dir() else []
+
+
+@contextlib.asynccontextmanager
+async def reading(house: Visitor, turn_id: str) -> AsyncIterator[list[e.Event]]:
+    """A reader who has joined, and has read to the end when the block is left."""
+    read: list[e.Event] = []
+    joined = anyio.Event()
+
+    async def follow() -> None:
+        async for event in house.events(turn_id, each=True):
+            read.append(event)
+            joined.set()
+
+    with anyio.fail_after(2 * BOUND):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(follow)
+            await joined.wait()
+            yield read
+
+
+async def until(true: Callable[[], object], *, patience: float = BOUND) -> None:
+    with anyio.fail_after(patience):
+        while not true():
+            await anyio.lowlevel.checkpoint()
+
+
+def text_of(events: list[e.Event]) -> str:
+    return "".join(block.text for block in fold(events).blocks)
+
+
+def error_of(events: list[e.Event]) -> str | None:
+    end = events[-1]
+    assert isinstance(end, e.TurnEnd)
+    return end.error.code if isinstance(end.error, e.ErrorInfo) else None
+
+
+def said(text: str) -> Callable[[e.Event], bool]:
+    return lambda event: isinstance(event, e.BlockDelta) and text in event.text
+
+
+# Past the retry window
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["while it talks", "after its last word"])
+async def test_past_the_window_a_turn_ends_and_all_it_said_is_stored_once_the_store_is_back(
+    ended: bool, tmp_path: Path
+) -> None:
+    """P6: its reader hears ``persistence_failed``, and what the store has later is what this reader heard."""
+    async with faulty(tmp_path, retry_window=0.3) as ((house, upstream), inside):
+        upstream.enqueue(Script([Say("Talking"), Gate("here"), Say(" on and on"), *([] if ended else [Gate("never")])]))
+        started = await house.post("Talk", model=MODELS["anthropic"])
+        turn_id = started["assistant_turn"]["id"]
+        await upstream.reached("here")
+        inside.store.full()
+        async with reading(house, turn_id) as read:
+            upstream.release("here")
+        assert error_of(read) == "persistence_failed"
+        assert text_of(read) == "Talking on and on"
+        assert len(files_in(spool_of(tmp_path))) >= 1
+        inside.store.back()
+        again = await house.followed(turn_id, each=True)
+        assert again == read
+        view = await house.turn(turn_id)
+        assert (view["status"], view["error"]["code"]) == ("error", "persistence_failed")
+        assert [block["text"] for block in view["blocks"]] == ["Talking", " on and on"]
+        await until(lambda: not files_in(spool_of(tmp_path)))
+        upstream.enqueue(Script([Say("Yes.")]))
+        next_turn = await house.ask("And now?", chat_id=started["chat"]["id"], model=MODELS["anthropic"])
+        assert (await house.folded(next_turn)).status == "complete"
+    assert kept_in(spool_of(tmp_path)) == []
+
+
+async def test_what_was_spooled_is_drained_by_the_next_start_before_anybody_looks_at_its_turns(tmp_path: Path) -> None:
+    """The server stops while the store is away: the next one has every word, and takes nothing up that had ended."""
+    async with Upstream.open() as upstream:
+        config = configured(tmp_path, environ=upstream_environ(upstream))
+        inside = Inside()
+        upstream.enqueue(Script([Say("Said"), Gate("here"), Say(" and kept")]))
+        async with serving(config, around=inside.around, retry_window=0.3) as house:
+            turn_id = await house.ask("Talk", model=MODELS["anthropic"])
+            await upstream.reached("here")
+            inside.store.full()
+            async with reading(house, turn_id) as read:
+                upstream.release("here")
+            assert rows(tmp_path, "SELECT ended_at FROM turn WHERE id = ?", turn_id) == [(None,)]
+        assert len(files_in(spool_of(tmp_path))) >= 1
+        async with serving(config) as house:
+            assert await house.followed(turn_id, each=True) == read
+        assert rows(tmp_path, "SELECT epoch, status FROM turn WHERE id = ?", turn_id) == [(0, "error")]
+        assert left(tmp_path) == []
+
+
+@pytest.mark.slow
+async def test_what_a_stopping_server_cannot_store_goes_to_the_spool_and_the_turn_goes_on_from_there(
+    tmp_path: Path,
+) -> None:
+    """A deploy while another process holds the database."""
+    async with Upstream.open() as upstream:
+        environ = {**upstream_environ(upstream), "LEGATO_SERVER__DRAIN": "0"}
+        upstream.enqueue(Script([Say("Half"), Gate("here"), Say(" said"), Gate("never")]))
+        async with spawned(tmp_path, environ=environ) as child:
+            turn_id = await child.ask("Talk", model=MODELS["anthropic"])
+            await upstream.reached("here")
+            await until(lambda: rows(tmp_path, "SELECT last_seq FROM turn WHERE id = ?", turn_id)[0][0] > 3)
+            with locked(tmp_path):
+                upstream.release("here")
+                await child.until(turn_id, said("said"))
+                child.signal(signal.SIGTERM)
+                await child.ended()
+        assert len(files_in(spool_of(tmp_path))) == 1
+        upstream.enqueue(Script([Say("The whole.")]))
+        async with spawned(tmp_path, environ=environ) as child:
+            events = await child.followed(turn_id, each=True)
+        before = [event for event in events if isinstance(event, e.BlockDelta) and event.seq < e.EPOCH_SIZE]
+        assert "".join(event.text for event in before) == "Half said"
+        assert (fold(events).status, text_of(events)) == ("complete", "The whole.")
+        assert left(tmp_path) == []
+
+
+async def test_where_the_spool_cannot_be_written_either_the_turn_ends_and_its_chat_comes_back(tmp_path: Path) -> None:
+    """All else is spent: what is stored stands, and the row says ``persistence_failed`` once the store is back."""
+    spool_of(tmp_path).write_text("a file where the folder would be")
+    async with faulty(tmp_path, retry_window=0.3) as ((house, upstream), inside):
+        upstream.enqueue(Script([Say("Talking"), Gate("here"), Say(" on")]))
+        started = await house.post("Talk", model=MODELS["anthropic"])
+        turn_id = started["assistant_turn"]["id"]
+        await upstream.reached("here")
+        inside.store.full()
+        async with reading(house, turn_id) as read:
+            upstream.release("here")
+        assert error_of(read) == "persistence_failed"
+        inside.store.back()
+        assert (await house.folded(turn_id)).status == "error"
+        upstream.enqueue(Script([Say("Yes.")]))
+        next_turn = await house.ask("And now?", chat_id=started["chat"]["id"], model=MODELS["anthropic"])
+        assert (await house.folded(next_turn)).status == "complete"
+
+
+@pytest.mark.slow
+async def test_a_server_killed_while_it_spools_loses_nothing_that_it_said_was_kept(tmp_path: Path) -> None:
+    """Another process holds the database; one kill as soon as a file is there, one after the end was said."""
+    async with Upstream.open() as upstream:
+        environ = {
+            **upstream_environ(upstream),
+            "LEGATO_STORAGE__RETRY_WINDOW": "0.5",
+            "LEGATO_STORAGE__PERSIST_TIMEOUT": "0.2",
+        }
+        for number, after_the_end in enumerate([False, True]):
+            upstream.enqueue(Script([Say("Talking"), Gate(f"here {number}"), Say(" on"), Gate("never")]))
+            read: list[e.Event] = []
+            async with spawned(tmp_path, environ=environ) as child:
+                turn_id = await child.ask("Talk", model=MODELS["anthropic"])
+                await upstream.reached(f"here {number}")
+                with locked(tmp_path):
+                    upstream.release(f"here {number}")
+                    if after_the_end:
+                        read = await child.followed(turn_id, each=True)
+                        assert error_of(read) == "persistence_failed"
+                    await until(lambda: files_in(spool_of(tmp_path)))
+                    await child.kill()
+            upstream.enqueue(Script([Say("Again.")]))
+            async with spawned(tmp_path, environ=environ) as child:
+                events = await child.followed(turn_id, each=True)
+            first = [event for event in events if event.seq < e.EPOCH_SIZE]
+            assert first[: len(read)] == read
+            words = "".join(event.text for event in first if isinstance(event, e.BlockDelta))
+            assert words == "Talking on"
+            assert left(tmp_path) == []
+
+
+# SQLite's own troubles
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Another process is in the middle of a write."""
+    source = (
+        "import sqlite3, sys\n"
+        "held = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)\n"
+        "held.execute('BEGIN IMMEDIATE')\n"
+        "print('held', flush=True)\n"
+        "sys.stdin.read()\n"
+        "held.execute('COMMIT')\n"
+    )
+    command = [sys.executable, "-c", source, str(folder / "legato.db")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        assert holder.stdout.readline() == b"held\n"
+        try:
+            yield
+        finally:
+            holder.stdin.close()
+            assert holder.wait(BOUND) == 0
+
+
+@pytest.mark.slow
+async def test_while_another_process_holds_the_database_deltas_go_on_and_all_is_stored_after_it(tmp_path: Path) -> None:
+    """Hazard 16: held until two tries have failed, some 10 s; each piece reaches the reader before the next is said."""
+    async with faulty(tmp_path) as ((house, upstream), _):
+        pieces = [f" piece-{number}" for number in range(6)]
+        upstream.enqueue(Script([step for piece in pieces for step in (Say(piece), Gate(piece))]))
+        turn_id = await house.ask("Talk", model=MODELS["anthropic"])
+        await upstream.reached(pieces[0])
+        failed = process.value("journal_write_retries")
+        with locked(tmp_path):
+            for piece in pieces[:-1]:
+                await house.until(turn_id, said(piece))
+                upstream.release(piece)
+            await until(lambda: process.value("journal_write_retries") >= failed + 2)
+            [(ended,)] = rows(tmp_path, "SELECT ended_at FROM turn WHERE id = ?", turn_id)
+            assert ended is None
+        upstream.release(pieces[-1])
+        events = await house.followed(turn_id, each=True)
+    assert (fold(events).status, text_of(events)) == ("complete", "".join(pieces))
+    assert files_in(spool_of(tmp_path)) == []
+
+
+async def test_a_full_database_costs_the_running_turns_and_no_word_of_them(tmp_path: Path) -> None:
+    async with faulty(tmp_path, retry_window=0.3) as ((house, upstream), inside):
+        upstream.enqueue(Script([Say("Talking "), Gate("here"), Say("word " * 4_000), Gate("never")]))
+        turn_id = await house.ask("Talk", model=MODELS["anthropic"])
+        await upstream.reached("here")
+        await inside.pragma(f"max_page_count = {await inside.pages()}")
+        async with reading(house, turn_id) as read:
+            upstream.release("here")
+        assert error_of(read) == "persistence_failed"
+        assert "full" in str(read[-1])
+        refused = await house.client.post("/v1/turns", json={"input": "x" * 9_000, "model": MODELS["anthropic"]})
+        assert (refused.status_code, refused.json()["code"]) == (503, "store_unavailable")
+        assert int(refused.headers["retry-after"]) >= 1
+        await inside.pragma("max_page_count = 1000000")
+        assert await house.followed(turn_id, each=True) == read
+        assert text_of(read) == "Talking " + "word " * 4_000
+
+
+async def test_what_a_read_only_database_did_not_take_is_in_the_one_that_the_next_start_may_write(
+    tmp_path: Path,
+) -> None:
+    """SQLite's own switch: it stays on until the connection is closed."""
+    async with Upstream.open() as upstream:
+        config, inside = configured(tmp_path, environ=upstream_environ(upstream)), Inside()
+        upstream.enqueue(Script([Say("Talking"), Gate("here"), Say(" on"), Gate("never")]))
+        async with serving(config, around=inside.around, retry_window=0.3) as house:
+            turn_id = await house.ask("Talk", model=MODELS["anthropic"])
+            await upstream.reached("here")
+            await inside.pragma("query_only = ON")
+            async with reading(house, turn_id) as read:
+                upstream.release("here")
+            assert (error_of(read), "readonly" in str(read[-1])) == ("persistence_failed", True)
+        async with serving(config) as house:
+            assert await house.followed(turn_id, each=True) == read
+        assert left(tmp_path) == []
+
+
+@pytest.mark.slow
+async def test_a_server_whose_files_may_not_grow_keeps_what_it_says_until_they_may(tmp_path: Path) -> None:
+    """A limit of the system on the size of files: the write-ahead log has reached it, and a small spool has not."""
+    async with Upstream.open() as upstream:
+        environ = {**upstream_environ(upstream), "LEGATO_STORAGE__RETRY_WINDOW": "0.5"}
+        upstream.enqueue(Script([Say("before " * 3_000), Gate("here"), Say("after")]))
+        async with spawned(tmp_path, environ=environ) as child:
+            turn_id = await child.ask("Talk", model=MODELS["anthropic"])
+            await upstream.reached("here")
+            last = await child.until(turn_id, said("before"))
+            await until(lambda: rows(tmp_path, "SELECT last_seq FROM turn WHERE id = ?", turn_id)[0][0] > last.seq)
+            size = (tmp_path / "legato.db-wal").stat().st_size
+            resource.prlimit(child._process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+            async with reading(child, turn_id) as read:
+                upstream.release("here")
+            assert error_of(read) == "persistence_failed"
+            resource.prlimit(
+                child._process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+            )
+            assert await child.followed(turn_id, each=True) == read
+            assert text_of(read) == "before " * 3_000 + "after"
+
+
+# Too much that is not stored
+
+
+@pytest.mark.parametrize("client", ["aiohttp", "direct"])
+async def test_over_the_bound_new_turns_are_503_and_running_ones_wait_at_the_providers_socket(
+    client: str, tmp_path: Path
+) -> None:
+    """The vendor would say 24 MB: what of it is said here stays by the bound, and is whole once the store is back."""
+    bound, piece = 200_000, "p" * 4_000
+    flags: dict[str, Json] = {"limits__unsaved_bytes": bound, "providers__anthropic__client": client}
+    async with faulty(tmp_path, **flags) as ((house, upstream), inside):
+        upstream.enqueue(Script([Say("Now:"), Gate("here"), Say("", pieces=[piece] * 6_000), Gate("all sent")]))
+        turn_id = await house.ask("Talk", model=MODELS["anthropic"])
+        await upstream.reached("here")
+        inside.store.hold("write")
+        journal, slowed = house.service._journal, process.value("provider_slowed")
+        most = 0
+        async with reading(house, turn_id) as read:
+            upstream.release("here")
+            await until(lambda: process.value("provider_slowed") > slowed)
+            body = {"input": "And I?", "model": MODELS["anthropic"]}
+            for _ in range(20):
+                refused = await house.client.post("/v1/turns", json=body)
+                assert (refused.status_code, refused.json()["code"]) == (503, "store_behind")
+                assert (refused.json()["limit"], refused.json()["actual"] > bound) == (bound, True)
+                assert int(refused.headers["retry-after"]) >= 1
+                most = max(most, journal.unsaved_bytes())
+            assert bound < most < bound + 400_000
+            inside.store.back()
+            await upstream.reached("all sent")
+            upstream.release("all sent")
+        assert text_of(read) == "Now:" + piece * 6_000
+        assert error_of(read) is None
+        assert journal.unsaved_bytes() == 0
+        upstream.enqueue(Script([Say("Yes.")]))
+        assert (await house.folded(await house.ask(**body))).status == "complete"
+
+
+async def test_the_script_provider_waits_as_a_socket_does(tmp_path: Path) -> None:
+    async with faulty(tmp_path, limits__unsaved_bytes=50_000, providers__script__enabled=True) as ((house, _), inside):
+        inside.store.hold("write")
+        lines = '{"text": "begin"}\n{"text": "%s"}' % ("word " * 20_000)
+        turn_id = await house.ask(f"```script\n{lines}\n```", model="script/echo")
+        journal = house.service._journal
+        async with reading(house, turn_id) as read:
+            await until(lambda: journal.unsaved_bytes() > 50_000)
+            for _ in range(200):
+                await anyio.lowlevel.checkpoint()
+            assert journal.unsaved_bytes() < 100_000
+            inside.store.back()
+        assert error_of(read) is None
+
+
+async def test_a_cancel_of_a_turn_that_waits_at_the_providers_socket_is_answered_at_once(tmp_path: Path) -> None:
+    async with faulty(tmp_path, limits__unsaved_bytes=10_000) as ((house, upstream), inside):
+        upstream.enqueue(Script([Say("Now:"), Gate("here"), Say("", pieces=["p" * 4_000] * 6_000)]))
+        turn_id = await house.ask("Talk", model=MODELS["anthropic"])
+        await upstream.reached("here")
+        inside.store.hold()
+        slowed = process.value("provider_slowed")
+        upstream.release("here")
+        await until(lambda: process.value("provider_slowed") > slowed)
+        cancelled = await house.cancel(turn_id)
+        await upstream.hung_up(1)
+        assert (cancelled["stored"], "write" in inside.store.calls) == (False, True)
+        inside.store.back()
+        assert (await house.folded(turn_id)).status == "cancelled"
+
+
+@pytest.mark.parametrize("fault", ["away", "hangs"])
+async def test_a_cancel_while_the_store_is_away_stops_the_turn_before_the_store_is_back(
+    fault: str, tmp_path: Path
+) -> None:
+    """Past the window too: its end lies in the spool, and its reader has heard it."""
+    async with faulty(tmp_path, retry_window=0.3, storage__persist_timeout=0.1) as ((house, upstream), inside):
+        upstream.enqueue(Script([Say("Talking"), Gate("never")]))
+        turn_id = await house.ask("Talk", model=MODELS["anthropic"])
+        await upstream.reached("never")
+        async with reading(house, turn_id) as read:
+            if fault == "away":
+                inside.store.full()
+            else:
+                inside.store.hold()
+            assert (await house.cancel(turn_id))["stored"] is False
+            await upstream.hung_up(1)
+        assert isinstance(read[-1], e.TurnEnd)
+        inside.store.back()
+        assert await house.followed(turn_id, each=True) == read
+
+
+async def test_every_statement_takes_half_a_second_and_readers_have_each_piece_before_the_next_is_said(
+    tmp_path: Path,
+) -> None:
+    """Hazard 16: no write has been through between a piece and the one before it."""
+    async with faulty(tmp_path) as ((house, upstream), inside):
+        pieces = [f" piece-{number}" for number in range(12)]
+        upstream.enqueue(Script([step for piece in pieces for step in (Say(piece), Gate(piece))]))
+        turn_id = await house.ask("Talk", model=MODELS["anthropic"])
+        await upstream.reached(pieces[0])
+        inside.store.slow(0.5, "write")
+        heard: dict[str, int] = {}
+        async with reading(house, turn_id) as read:
+            for piece in pieces:
+                await until(lambda piece=piece: piece.strip() in text_of(read))  # type: ignore[misc]
+                heard[piece] = inside.store.calls.count("write")
+                upstream.release(piece)
+        assert len(set(heard.values())) < len(pieces)
+        assert (error_of(read), text_of(read)) == (None, "".join(pieces))
