@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import anyio
@@ -241,7 +241,7 @@ class Tail:
         self.failure = failure
         self._drop_taken()
         self._backlog.less(sum(map(len, self._lines)))
-        self._backlog = Backlog(0)  # what it still says waits for nobody
+        self._backlog = Backlog(0, self._journal.hurry)  # what it still says waits for nobody
         for _, future in self._waiting:
             if not future.done():
                 future.set_exception(failure)
@@ -272,7 +272,7 @@ _Group: TypeAlias = list[tuple[Tail, TurnWrite]]
 
 
 class Journal:
-    """Runs as one task (``run``) until ``close``. Past ``unsaved_bytes`` turns wait for ``room``."""
+    """Runs as one task (``run``) until ``close``. Past ``unsaved_bytes`` turns wait for the ``backlog``."""
 
     def __init__(
         self,
@@ -282,7 +282,7 @@ class Journal:
         unsaved_bytes: int = UNSAVED_BYTES,
         spool: Spool | None = None,
     ) -> None:
-        self.backlog = Backlog(unsaved_bytes)
+        self.backlog = Backlog(unsaved_bytes, self.hurry)
         self._store = store
         self._settings = settings
         self._spool = spool
@@ -309,13 +309,6 @@ class Journal:
     def unsaved_bytes(self) -> int:
         """Said and not stored, of all turns."""
         return self.backlog.bytes
-
-    def room(self) -> Awaitable[object] | None:
-        """None while there is; else what a turn waits for before it hears more of its provider."""
-        room = self.backlog.room()
-        if room is not None:
-            self.hurry()
-        return room
 
     def hurry(self) -> None:
         """Somebody waits: store now."""

@@ -115,6 +115,7 @@ class TurnRunner:
         self._tail.on_stored = self.live.trim
         self._tail.on_failure = self._not_stored
         self._tail.last_word = self._end_not_stored
+        self._backlog = house.journal.backlog
         self._readings: dict[str, Reading] = {} if taken_up is None else dict(taken_up.turn.readings)
         self._data: dict[str, bytes] = {}
         self._sent: Sequence[Message] = ()
@@ -369,7 +370,8 @@ class TurnRunner:
         for said in batch:
             receive(said)
         self._perform()
-        return self._house.journal.room()
+        backlog = self._backlog
+        return backlog if backlog.bytes > backlog.limit else None
 
     def _fail(self, scope: anyio.CancelScope, code: str, message: str, *, retryable: bool = False) -> None:
         """The response has failed, unless its end was heard: then the machine is past it, perhaps in the next one."""
