@@ -232,3 +232,28 @@ def test_a_call_whose_arguments_change_after_it_asked_to_wait_has_done_nothing_a
     play.say(i.CallPoisoned(key=0, message="the name changed"), ended())
     assert play.outcome(0) == "error: arguments_changed"
     assert play.started == [0]
+
+
+def test_a_tool_that_had_asked_a_person_and_would_rather_wait_is_called_with_the_answer_later() -> None:
+    play = Play()
+    play.say(call(0))
+    play.say(i.ToolNeedsInput(call_id=play.call(0).call_id, message="Which?", state=7))
+    play.answer(0, "approve", input={"which": 1})
+    later(play, 0)
+    play.say(text(1, "meanwhile"))
+    assert play.started == [0, 0]
+    play.say(ended())
+    assert play.started == [0, 0, 0]
+    assert play.begun[2].resumed == play.begun[1].resumed
+    assert play.begun[2].resumed is not None
+
+
+def test_a_tool_that_asks_a_person_and_then_would_rather_wait_is_not_shown_as_waited_for() -> None:
+    play = Play()
+    play.say(call(0))
+    play.say(i.ToolAsked(call_id=play.call(0).call_id, message="Go on?"))
+    later(play, 0)
+    assert play.turn.waiting == {}
+    play.say(ended())
+    play.finish(0)
+    assert play.outcome(0) == "ok"

@@ -215,6 +215,7 @@ class Calls:
                 self._finish(call, i.ToolFinished(call_id=call.call_id, outcome=outcome, error=error))
             case i.ToolDeferred():
                 self._defer(call)
+                self._needs.take_down(call)
             case i.ToolNeedsInput():
                 self._needs.ask(call, "input", message=end.message, input_schema=end.input_schema, state=end.state)
                 call.state = "waiting"
@@ -391,8 +392,7 @@ class Calls:
 
     def _start(self, call: Call) -> None:
         self._twins.lead(call)
-        resumed, call.resumed = call.resumed, None
-        goes_on = call.deferred or resumed is not None
+        goes_on = call.deferred or call.resumed is not None
         call.state, call.deferred, call.interrupted = "running", False, False
         if not goes_on:
             self._say_start(call)
@@ -403,7 +403,7 @@ class Calls:
                 tool_name=call.tool_name,
                 input=arguments.copied(call.input),
                 idempotency_key=self.idempotency_key(call),
-                resumed=resumed,
+                resumed=call.resumed,
             )
         )
 

@@ -53,6 +53,11 @@ class Needs:
         """Nobody answers it any more: its call has a result, or runs from its beginning."""
         self._scribe.do(a.TakeAnswer(call_id=need.call_id, nr=need.nr))
 
+    def take_down(self, call: Call) -> None:
+        """Let readers see that the call waits no more, though it has neither an answer nor a result."""
+        if call.call_id in self._scribe.turn.waiting:
+            self._scribe.say(e.CallAnswered(seq=self._scribe.next_seq(), call_id=call.call_id))
+
     def say_again(self, call: Call, newest: KeptNeed) -> None:
         """Let readers see what is waited for, where a rewind took that back, or an earlier owner what was answered."""
         shown = call.call_id in self._scribe.turn.waiting

@@ -67,7 +67,7 @@ def may_start(call: Call) -> bool:
     """Whether its effect and its response let it begin, lane and places aside. A client's tool never begins here."""
     if call.origin == "client":
         return False
-    if call.resumed is not None or call.interrupted:
+    if call.interrupted or (call.resumed is not None and not call.deferred):
         return True  # it had begun
     if call.has_effects:
         return call.committed or (call.eager and not call.waits_for_end)
