@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio
 import pytest
@@ -15,14 +16,19 @@ from legato.core import events as e
 from legato.core.records import Intent, TurnEnding
 from legato.core.usage import UNKNOWN
 from legato.runtime.journal import Journal, JournalSettings, PersistenceFailedError, Tail
+from legato.runtime.lease import Lease
+from legato.runtime.spool import Spool
+from legato.runtime.spool_file import files_in, kept_in
 
 NEVER = 3600.0
 """A flush interval that no test waits for: only who waits makes the journal store."""
 
 
 @asynccontextmanager
-async def running(store: FaultyStore, **settings: float) -> AsyncIterator[Journal]:
-    journal = Journal(store, JournalSettings(**{"flush_interval": NEVER, **settings}))
+async def running(
+    store: FaultyStore, *, spool: Spool | None = None, lease: Lease | None = None, **settings: float
+) -> AsyncIterator[Journal]:
+    journal = Journal(store, JournalSettings(**{"flush_interval": NEVER, **settings}), spool=spool, lease=lease)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(journal.run)
         try:
@@ -201,3 +207,169 @@ async def test_the_journal_closes_only_when_everything_is_stored() -> None:
     row = await store.turn(tail.turn_id)
     assert row is not None
     assert row.status == "complete"
+
+
+# The spool
+
+
+async def test_past_the_retry_window_what_was_said_is_in_the_spool_and_counts_as_stored(tmp_path: Path) -> None:
+    store, spool = FaultyStore(), Spool(tmp_path)
+    store.failures = 1000
+    async with running(store, spool=spool, retry_window=0.05) as journal:
+        tail = await begun(store, journal)
+        told: list[PersistenceFailedError] = []
+        trimmed: list[int] = []
+        tail.on_failure, tail.on_stored = told.append, trimmed.append
+        said = say(tail, 1, 2)
+        with anyio.fail_after(10):
+            await tail.stored()
+        assert (tail.failure, tail.durable_seq, journal.unsaved_bytes()) == (None, 2, 0)
+        assert ["the disk is full" in failure.message for failure in told] == [True]
+        assert trimmed == []  # readers find it in no store
+        tries = len(store.tries)
+        said += say(tail, 3)
+        with anyio.fail_after(10):
+            await tail.stored()
+        assert len(store.tries) == tries  # behind what is in the spool there is no way but the spool
+        assert len(told) == 1
+        assert await lines(store, tail.turn_id) == b""
+        store.failures = 0
+        assert await journal.drained()
+        assert await lines(store, tail.turn_id) == said
+
+
+async def test_what_is_said_later_while_the_store_is_away_has_no_window_of_its_own(tmp_path: Path) -> None:
+    store, spool = FaultyStore(), Spool(tmp_path)
+    store.failures = 1000
+    async with running(store, spool=spool, retry_window=0.05) as journal:
+        first, second = await begun(store, journal), await begun(store, journal)
+        say(first, 1)
+        with anyio.fail_after(10):
+            await first.stored()
+        tries = len(store.tries)
+        say(second, 1)
+        with anyio.fail_after(10):
+            await second.stored()
+        assert (second.spooled, len(store.tries)) == (True, tries + 1)
+
+
+async def test_once_the_store_took_something_there_is_a_whole_window_again(tmp_path: Path) -> None:
+    store, spool = FaultyStore(), Spool(tmp_path)
+    async with running(store, spool=spool, retry_window=0.5) as journal:
+        tail = await begun(store, journal)
+        for seq in range(1, 15):  # 14 times a tenth of the window and more
+            store.failures = 1
+            say(tail, seq)
+            with anyio.fail_after(10):
+                await tail.stored()
+        assert not tail.spooled
+    assert files_in(tmp_path) == []
+
+
+async def test_with_little_left_of_the_lease_the_spool_does_not_wait_for_the_window(tmp_path: Path) -> None:
+    now = 0.0
+    lease = Lease(lambda: now)
+    store, spool = FaultyStore(), Spool(tmp_path)
+    store.failures = 1000
+    async with running(store, spool=spool, lease=lease, retry_window=NEVER) as journal:
+        tail = await begun(store, journal)
+        now = 26.0
+        assert not lease.over
+        say(tail, 1)
+        with anyio.fail_after(10):
+            await tail.stored()
+        assert tail.spooled
+
+
+async def test_a_store_that_is_away_at_the_close_costs_nobody_a_word_and_tells_no_turn_to_end(tmp_path: Path) -> None:
+    store, spool = FaultyStore(), Spool(tmp_path)
+    store.failures = 1000
+    journal = Journal(store, JournalSettings(flush_interval=NEVER), spool=spool)
+    told: list[PersistenceFailedError] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(journal.run)
+        tail = await begun(store, journal)
+        tail.on_failure = told.append
+        said = say(tail, 1, 2)
+        journal.hurry()
+        await store.tried.wait()
+        assert await journal.close(timeout=5)
+    assert told == []
+    assert await lines(store, tail.turn_id) == b""
+    store.failures = 0
+    assert await spool.drain(store)
+    assert await lines(store, tail.turn_id) == said
+
+
+async def test_a_hanging_store_does_not_hold_up_the_close(tmp_path: Path) -> None:
+    store, spool = FaultyStore(), Spool(tmp_path)
+    store.gate.clear()
+    journal = Journal(store, JournalSettings(flush_interval=NEVER, persist_timeout=NEVER), spool=spool)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(journal.run)
+        tail = await begun(store, journal)
+        said = say(tail, 1, 2)
+        journal.hurry()
+        await store.tried.wait()
+        assert await journal.close(timeout=0.05)
+    store.gate.set()
+    assert await spool.drain(store)
+    assert await lines(store, tail.turn_id) == said
+
+
+async def test_what_a_store_refuses_for_itself_lies_in_a_file_that_stays(tmp_path: Path) -> None:
+    store, spool = FaultyStore(), Spool(tmp_path)
+    async with running(store, spool=spool) as journal:
+        good, bad = await begun(store, journal), await begun(store, journal)
+        store.refused.add(bad.turn_id)
+        said = say(good, 1)
+        say(bad, 1)
+        with pytest.raises(PersistenceFailedError), anyio.fail_after(10):
+            await bad.stored()
+        assert await lines(store, good.turn_id) == said
+    assert [kept.turn_ids for kept in kept_in(tmp_path)] == [(bad.turn_id,)]
+    assert files_in(tmp_path) == []
+
+
+async def test_where_the_spool_fails_too_the_turn_is_told_why(tmp_path: Path) -> None:
+    store = FaultyStore()
+    store.failures = 1000
+    folder = tmp_path / "file"
+    folder.write_text("")
+    async with running(store, spool=Spool(folder / "spool"), retry_window=0.05) as journal:
+        tail = await begun(store, journal)
+        say(tail, 1)
+        with pytest.raises(PersistenceFailedError, match="file/spool"), anyio.fail_after(10):
+            await tail.stored()
+        assert journal.unsaved_bytes() == 0
+        say(tail, 2)  # whoever still talks does not count
+        assert journal.unsaved_bytes() == 0
+
+
+# How much is not stored
+
+
+async def test_over_the_bound_who_waits_goes_on_once_it_is_stored() -> None:
+    store = FaultyStore()
+    store.gate.clear()
+    journal = Journal(store, JournalSettings(flush_interval=NEVER), unsaved_bytes=100)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(journal.run)
+        tail = await begun(store, journal)
+        say(tail, 1, 2, 3)
+        assert journal.backlog.bytes > journal.backlog.limit
+        went_on = anyio.Event()
+
+        async def wait() -> None:
+            await journal.backlog
+            went_on.set()
+
+        tasks.start_soon(wait)
+        with anyio.fail_after(10):
+            await store.tried.wait()  # nobody else made it hurry
+        assert not went_on.is_set()
+        store.gate.set()
+        with anyio.fail_after(10):
+            await went_on.wait()
+        assert journal.unsaved_bytes() == 0
+        assert await journal.close(timeout=10)

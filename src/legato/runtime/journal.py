@@ -10,6 +10,7 @@ all that they still say follows it there.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -34,6 +35,7 @@ from legato.core.records import (
 from legato.observability import count
 from legato.ports import Store
 from legato.runtime.backlog import Backlog
+from legato.runtime.lease import Lease
 from legato.runtime.spool import Spool, SpoolFailed
 
 _logger = logging.getLogger(__name__)
@@ -42,6 +44,8 @@ BACKOFF = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Seconds before each further try; the last one again and again."""
 UNSAVED_BYTES = 67_108_864
 """Said and not stored, of all turns: what 600 turns of 50 deltas a second say in 20 s."""
+SPOOL_SECONDS = 3.0
+"""Of its lease, and of its last ones, that a process keeps for the spool and for what its turns say at their end."""
 LAST_TRY_SECONDS = 1.0
 """At the close, for a store that was away before: what it does not take then goes to the spool."""
 
@@ -49,8 +53,8 @@ LAST_TRY_SECONDS = 1.0
 class JournalSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds. ``persist_timeout`` bounds one try of a write, ``retry_window`` all of them together.
 
-    The window is shorter than a lease (30 s) less what a renewal may be old (6 s) and an owner's margin (2 s): while
-    the store is away no lease is renewed, and an owner whose lease is over may not even say that its turns have ended.
+    The window is over before the lease is: while the store is away none is renewed, and an owner whose lease is over
+    may not even say that its turns have ended. 20 s fit into one that was renewed 5 s before the store went.
     """
 
     flush_interval: float = 0.25
@@ -281,11 +285,13 @@ class Journal:
         *,
         unsaved_bytes: int = UNSAVED_BYTES,
         spool: Spool | None = None,
+        lease: Lease | None = None,
     ) -> None:
         self.backlog = Backlog(unsaved_bytes, self.hurry)
         self._store = store
         self._settings = settings
         self._spool = spool
+        self._lease = lease
         self._dirty: list[Tail] = []
         self._away_since: float | None = None
         """When the store took something last, if it has not taken anything since."""
@@ -334,18 +340,21 @@ class Journal:
         return self._spool is None or await self._spool.drain(self._store)
 
     async def close(self, *, timeout: float) -> bool:
-        """Store what is left, for at most ``timeout`` seconds; then spool it. False if that was not possible either."""
+        """Store what is left, or spool it, in ``timeout`` seconds. False if neither was possible."""
         self._closing = True
         self._work.set()
         self._urgent.set()
-        patience = timeout if self._spool is None or self._away_since is None else min(timeout, LAST_TRY_SECONDS)
-        with anyio.move_on_after(patience, shield=True):
+        patience = timeout
+        if self._spool is not None:
+            known_away = self._away_since is not None
+            patience = LAST_TRY_SECONDS if known_away else max(timeout - SPOOL_SECONDS, LAST_TRY_SECONDS)
+        with anyio.move_on_after(min(patience, timeout), shield=True):
             await self._idle.wait()
         if not self._idle.is_set() and self._spool is not None:
             self._out_of_time = True
             if self._trying is not None:
                 self._trying.cancel()
-            with anyio.move_on_after(timeout, shield=True):
+            with anyio.move_on_after(SPOOL_SECONDS, shield=True):
                 await self._idle.wait()
         return self._idle.is_set()
 
@@ -363,7 +372,7 @@ class Journal:
                         tail.confirm(write)
                     return
                 case StaleEpoch() | RowRefused():
-                    group = self._without(group, error)
+                    group = await self._without(group, error)
                     continue
                 case _:
                     count("journal_write_retries")
@@ -379,9 +388,9 @@ class Journal:
         if self._out_of_time:
             return TimeoutError()
         began = asyncio.get_running_loop().time()
-        timeout = self._settings.persist_timeout
-        if self._away_since is not None and self._left() > 0:
-            timeout = min(timeout, self._left())
+        timeout, left = self._settings.persist_timeout, self._left()
+        if left > 0:
+            timeout = min(timeout, left)
         error: LegatoError | TimeoutError | None = None
         with anyio.move_on_after(timeout) as self._trying:
             try:
@@ -402,21 +411,26 @@ class Journal:
         time than what was said when it went."""
         since = self._away_since
         now = asyncio.get_running_loop().time()
-        return self._settings.retry_window - (0 if since is None else now - since)
+        window = self._settings.retry_window - (0 if since is None else now - since)
+        return window if self._lease is None else min(window, self._lease.left - SPOOL_SECONDS)
 
     async def _pause(self, seconds: float) -> None:
         with anyio.move_on_after(seconds) as self._trying:
             await anyio.sleep(seconds)
         self._trying = None
 
-    def _without(self, group: _Group, refusal: StaleEpoch | RowRefused) -> _Group:
-        """One turn spoiled the group: it ends, the others are tried again without it."""
+    async def _without(self, group: _Group, refusal: StaleEpoch | RowRefused) -> _Group:
+        """One turn spoiled the group: it ends, the others are tried again without it. What of it no store takes lies in
+        a file that stays."""
         spoiled = [tail for tail, _ in group if tail.turn_id == refusal.turn_id]
         if not spoiled:
             self._fail(group, refusal)
             return []
         count("journal_rows_refused")
         _logger.error("turn %s cannot be stored: %s", refusal.turn_id, refusal.message)
+        if isinstance(refusal, RowRefused) and self._spool is not None:
+            with contextlib.suppress(SpoolFailed):  # the log has said it; nobody waits for the file
+                await self._spool.set_aside([write for tail, write in group if tail in spoiled])
         for tail in spoiled:
             tail.fail(PersistenceFailedError(refusal.message, stale=isinstance(refusal, StaleEpoch)))
         return [pair for pair in group if pair[0].turn_id != refusal.turn_id]

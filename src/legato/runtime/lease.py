@@ -29,6 +29,11 @@ class Lease:
         return self._now() - self._renewed > LEASE_SECONDS - MARGIN_SECONDS
 
     @property
+    def left(self) -> float:
+        """Seconds until it is over."""
+        return self._renewed + LEASE_SECONDS - MARGIN_SECONDS - self._now()
+
+    @property
     def due(self) -> bool:
         """It is time to renew it."""
         return self._now() - self._renewed >= RENEW_SECONDS

@@ -240,6 +240,8 @@ class Running:
             return None
         if turn_id not in self._claimed and row.status != "waiting" and not await self._is_free(row):
             return None
+        if not await house.journal.drained():  # a newer epoch would leave what lies there of it in its file
+            return None
         if not await house.store.claim(turn_id, epoch=row.epoch + 1, owner=self._owner):
             return None
         self._claimed.add(turn_id)

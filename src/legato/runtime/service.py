@@ -113,7 +113,10 @@ class TurnService:
         self._tools = tools
         self._formatters = formatters
         self._spool = spool
-        self._journal = Journal(store, self._settings.journal, unsaved_bytes=self._settings.unsaved_bytes, spool=spool)
+        lease = Lease(self._clock.monotonic)
+        self._journal = Journal(
+            store, self._settings.journal, unsaved_bytes=self._settings.unsaved_bytes, spool=spool, lease=lease
+        )
         self._house = House(
             store=store,
             journal=self._journal,
@@ -121,7 +124,7 @@ class TurnService:
             tools=tools,
             formatters=formatters,
             clock=self._clock,
-            lease=Lease(self._clock.monotonic),
+            lease=lease,
             wait_timeout=self._settings.wait_timeout,
         )
         self._owner = this_process()

@@ -71,6 +71,13 @@ class Spool:
         count("spooled_writes", len(writes))
         self._say_how_many()
 
+    async def set_aside(self, writes: Sequence[TurnWrite]) -> None:
+        """What no store takes goes to a file that stays. Raises ``SpoolFailed``."""
+        try:
+            await self._run(partial(spool_file.set_aside, self.folder, writes))
+        except OSError as error:
+            raise SpoolFailed(f"{self.folder}: {error.strerror or error}") from error
+
     async def drain(self, store: Store) -> bool:
         """Give the store what lies here, of this process and of those that are gone, oldest first.
 

@@ -24,7 +24,7 @@ from legato.core.records import TurnWrite
 MAGIC = b"legato spool 1\n"
 _SIZES = struct.Struct(">II")
 _HEADER = struct.Struct(">III")
-"""Length and checksum of the payload, and the checksum of both: a torn record is told from a spoiled one."""
+"""What stands before a payload: with a checksum of its own, so that a torn record is told from a spoiled one."""
 GROUP_BYTES = 4_194_304
 """Read at once: one write may be larger, and then comes alone."""
 
@@ -53,6 +53,13 @@ def kept_in(folder: Path) -> list[KeptSpool]:
         turns = dict.fromkeys(write.turn_id for write, _ in _records(data, len(MAGIC)))
         kept.append(KeptSpool(path=str(path), bytes=len(data), turn_ids=tuple(turns), readable=path.suffix == ".kept"))
     return kept
+
+
+def set_aside(folder: Path, writes: Sequence[TurnWrite]) -> None:
+    """In a file that stays from the start. Raises ``OSError``."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _put(folder / f"{_new_name()}.0.kept", MAGIC + b"".join(map(_record, writes)))
+    _sync_folder(folder)
 
 
 class FolderLock:
@@ -95,7 +102,7 @@ class SpoolFile:
         """Raises ``OSError``."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Under another name until it is locked: else whoever looks meanwhile takes it for one that was left.
-        name = f"{time.time_ns() // 1_000_000:014d}-{uuid.uuid4().hex[:12]}"
+        name = _new_name()
         new, path = folder / f"{name}.new", folder / f"{name}.spool"
         descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
@@ -181,7 +188,7 @@ class SpoolFile:
         """From ``at`` as many bytes as a group may have, or the one record there if that is larger."""
         data = os.pread(self._descriptor, GROUP_BYTES, at)
         if len(data) >= _HEADER.size:
-            length, _, _ = _HEADER.unpack_from(data)
+            length, _, _ = _header(data, 0)
             if len(data) < _HEADER.size + length <= self._size - at:
                 data = os.pread(self._descriptor, _HEADER.size + length, at)
         return data
@@ -198,11 +205,16 @@ def _is_cut(rest: bytes) -> bool:
     """What stands here is the beginning of one record, or one whose bytes did not all arrive."""
     if len(rest) < _HEADER.size:
         return True
-    length, checksum, check = _HEADER.unpack_from(rest)
+    length, checksum, check = _header(rest, 0)
     if check != zlib.crc32(rest[: _SIZES.size]) or _HEADER.size + length < len(rest):
         return False
     payload = rest[_HEADER.size :]
     return len(payload) < length or zlib.crc32(payload) != checksum
+
+
+def _new_name() -> str:
+    """Files are drained in the order of their names: by the time they were made."""
+    return f"{time.time_ns() // 1_000_000:014d}-{uuid.uuid4().hex[:12]}"
 
 
 def _record(write: TurnWrite) -> bytes:
@@ -211,10 +223,16 @@ def _record(write: TurnWrite) -> bytes:
     return sizes + struct.pack(">I", zlib.crc32(sizes)) + payload
 
 
+def _header(data: bytes, at: int) -> tuple[int, int, int]:
+    """Length and checksum of the payload, and the checksum of both."""
+    length, checksum, check = _HEADER.unpack_from(data, at)
+    return length, checksum, check
+
+
 def _records(data: bytes, at: int) -> Iterator[tuple[TurnWrite, int]]:
     """Whole ones, each with where it ends."""
     while at + _HEADER.size <= len(data):
-        length, checksum, check = _HEADER.unpack_from(data, at)
+        length, checksum, check = _header(data, at)
         if check != zlib.crc32(data[at : at + _SIZES.size]):
             return
         payload = data[at + _HEADER.size : at + _HEADER.size + length]
