@@ -36,6 +36,19 @@ def test_threads_that_count_at_once_lose_nothing() -> None:
     assert counters.value("events") == 8000
 
 
+def test_causes_are_comments_of_one_line_each() -> None:
+    counters = Counters()
+    logger = logging.getLogger("legato.test")
+    logger.propagate = False
+    for _ in range(2):
+        counters.warn_once(logger, "mcp_down:a:it said\nlegato_fake 1", "a secret of the log")
+    assert counters.exposition() == (
+        "# TYPE legato_warnings_total counter\n"
+        'legato_warnings_total{kind="mcp_down"} 2\n'
+        "# cause 2 mcp_down:a:it said legato_fake 1\n"
+    )
+
+
 def test_labels_in_any_order_are_one_series() -> None:
     counters = Counters()
     counters.count("calls", tool="a", outcome="ok")

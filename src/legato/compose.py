@@ -14,6 +14,7 @@ from pathlib import Path
 from legato.config import Config, load, locate
 from legato.config.mcp_file import MissingVariable, filled
 from legato.config.model import SCRIPT_MODEL, McpServerConfig, ProviderConfig
+from legato.core.ailments import Ailment
 from legato.core.documents import Bounds
 from legato.core.plan import TurnLimits
 from legato.http.app import App, HttpSettings, build_app
@@ -22,6 +23,8 @@ from legato.providers.directory import ModelDirectory
 from legato.providers.provider import HttpProvider, ProviderSettings
 from legato.providers.script_provider import ScriptProvider
 from legato.runtime.admission import AdmissionLimits
+from legato.runtime.checkup import of_the_file, of_the_spool
+from legato.runtime.clock import SystemClock
 from legato.runtime.documents import Workspaces
 from legato.runtime.journal import JournalSettings
 from legato.runtime.service import ServiceSettings, TurnService
@@ -64,6 +67,13 @@ def spool_of(config: Config) -> Spool:
     """The folder is made when something first goes there."""
     folder = config.storage.spool or f"{config.server.db}.spool"
     return Spool(Path(folder).absolute())
+
+
+def checkup(config: Config) -> list[Ailment]:
+    """What is to be said of the database and the spool. Raises ``ConfigError``, ``StoreUnavailable``."""
+    with open_archive(config) as archive:
+        kept = list(of_the_file(archive, now=SystemClock().now()))
+    return [*kept, *of_the_spool(spool_of(config).folder)]
 
 
 @contextmanager

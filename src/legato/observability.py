@@ -82,9 +82,10 @@ class Counters:
             return [Cause(key, self._messages[key], times) for key, times in self._times.items()]
 
     def exposition(self) -> str:
-        """Everything in Prometheus' text format 0.0.4, for ``/metrics``."""
+        """Everything in Prometheus' text format 0.0.4, for ``/metrics``. Causes are comments, ``# cause TIMES KEY``:
+        names from outside would make a series each. Their messages are for the log alone."""
         with self._lock:
-            counts, gauges = dict(self._counts), dict(self._gauges)
+            counts, gauges, times = dict(self._counts), dict(self._gauges), dict(self._times)
         families = [(f"{_PREFIX}{name}_total", "counter", labels, value) for (name, labels), value in counts.items()]
         families += [(f"{_PREFIX}{name}", "gauge", labels, value) for (name, labels), value in gauges.items()]
         lines: list[str] = []
@@ -94,6 +95,7 @@ class Counters:
                 lines.append(f"# TYPE {family} {kind}")
                 said = family
             lines.append(f"{family}{_braced(labels)} {value:.17g}")
+        lines += [f"# cause {number} {' '.join(cause.split())}" for cause, number in times.items()]
         return "\n".join(lines) + "\n" if lines else ""
 
 

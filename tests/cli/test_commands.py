@@ -37,7 +37,7 @@ def test_help_is_given_without_importing_what_only_commands_need(home: Path) -> 
     assert [name for name in HEAVY if name in imported] == []
 
 
-@pytest.mark.parametrize("command", ["serve", "chat", "tail", "show", "ls", "config"])
+@pytest.mark.parametrize("command", ["serve", "chat", "tail", "show", "ls", "verify", "doctor", "config"])
 def test_every_command_explains_itself(home: Path, command: str) -> None:
     asked = legato(command, "--help", cwd=home)
     assert asked.returncode == 0
@@ -66,6 +66,7 @@ def test_without_a_command_the_help_is_shown(home: Path) -> None:
         (("show", "t", "--raw", "--model-view"), "--raw"),
         (("chat", "--url", "localhost:8420", "hello"), "http://HOST:PORT"),
         (("chat",), "nothing to say"),
+        (("verify", "t", "--chat", "c"), "--chat"),
         (("serve", "--config", "nowhere.toml"), "nowhere.toml"),
         (("config", "--config", "nowhere.toml"), "nowhere.toml"),
     ],

@@ -163,6 +163,20 @@ def verify(
 
 
 @app.command()
+def doctor(
+    *,
+    url: Annotated[str | None, typer.Option("--url", metavar="URL", help="Where a server may be running.")] = None,
+    db: Annotated[Path | None, typer.Option(metavar="FILE", help="The file to look at (legato.db).")] = None,
+    config: ConfigFile = None,
+    json: AsJson = False,
+) -> int:
+    """Say what is degraded: settings, file, and the server if one runs. Exit code 1 if something is."""
+    from legato.cli.doctor import run
+
+    return run(url=url, db=db, config=config, as_json=json)
+
+
+@app.command()
 def config(*, file: ConfigFile = None) -> int:
     """Show each setting and where it came from, secrets masked."""
     from legato.cli.config import run
