@@ -98,6 +98,12 @@ def test_the_hash_does_not_depend_on_the_order_of_keys(value: dict[str, Json]) -
     assert arguments.canonical_sha256(value) == arguments.canonical_sha256(turned)
 
 
+def test_a_call_that_the_next_owner_hears_at_the_same_place_is_another_call() -> None:
+    place = {"round": 1, "attempt": 1, "index": 0}
+    ids = {arguments.call_id(turn_id="t", epoch=epoch, **place) for epoch in range(3)}
+    assert len(ids) == 3
+
+
 def test_a_call_id_fits_every_wire() -> None:
     ids = {
         arguments.call_id(turn_id=turn_id, round=asked, attempt=attempt, index=index)

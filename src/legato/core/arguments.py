@@ -61,9 +61,14 @@ def idempotency_key(*, turn_id: str, round: int, ordinal: int, tool_name: str, i
     return canonical_sha256([turn_id, round, ordinal, tool_name, input])
 
 
-def call_id(*, turn_id: str, round: int, attempt: int, index: int) -> str:
-    """Ours, unique over all turns, in a charset and length that every wire takes (OpenAI: at most 40 characters)."""
-    return "call_" + canonical_sha256([turn_id, round, attempt, index])[:24]
+def call_id(*, turn_id: str, epoch: int = 0, round: int, attempt: int, index: int) -> str:
+    """Ours, unique over all turns, in a charset and length that every wire takes (OpenAI: at most 40 characters).
+
+    ``epoch`` is of the owner that heard the call: of what the one before heard and did not store, nothing is known, and
+    a tool may have run under its id.
+    """
+    owned = [epoch] if epoch else []
+    return "call_" + canonical_sha256([turn_id, round, attempt, index, *owned])[:24]
 
 
 def _children(value: Json) -> Iterable[Json]:

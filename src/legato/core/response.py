@@ -212,7 +212,9 @@ class Response:
         known = self._provider_calls.get(opened.provider_call_id)
         if opened.block_type == "tool_result" and known is not None:
             return known
-        ours = arguments.call_id(turn_id=self._turn_id, round=self.round, attempt=self.attempt, index=index)
+        ours = arguments.call_id(
+            turn_id=self._turn_id, epoch=self._scribe.epoch, round=self.round, attempt=self.attempt, index=index
+        )
         if opened.block_type == "tool_use" and opened.origin == "provider" and opened.provider_call_id:
             self._provider_calls[opened.provider_call_id] = ours
         return ours

@@ -24,6 +24,7 @@ class Scribe:
 
     def __init__(self, *, epoch: int, blocks: int = 2_000) -> None:
         self.turn = Turn()
+        self.epoch = epoch
         self.is_first_owner = epoch == 0
         self.seq = epoch * e.EPOCH_SIZE
         self.full_at = self.seq + e.EPOCH_SIZE - CLOSING_EVENTS * blocks - CLOSING_ROUNDS
