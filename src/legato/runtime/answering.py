@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 
 import anyio
@@ -22,6 +23,10 @@ from legato.runtime.runner import TurnRunner
 OUTPUT_BYTES = 1_048_576
 """Of a client's result as JSON: it is kept in the log as it is. A client that has more keeps it, and gives a part."""
 
+ELSEWHERE_SECONDS = 1.0
+"""For what another process has just said and stores within ``flush_interval``, 250 ms."""
+LOOK_SECONDS = 0.05
+
 
 class Answering:
     """``persist_timeout`` is seconds: how long a need that was just said may take to be stored."""
@@ -33,7 +38,7 @@ class Answering:
 
     async def results(self, turn_id: str, post: PostToolResults, runner: TurnRunner | None) -> Sequence[Answer]:
         """Keep the results of a client's tools. Raises ``RequestError``, ``StoreError``; then nothing is kept."""
-        needs = await self._needs(turn_id, runner)
+        needs = await self._needs(turn_id, {result.call_id for result in post.results}, runner)
         answers = []
         for place, result in enumerate(post.results):
             path = f"/results/{place}"
@@ -56,7 +61,8 @@ class Answering:
 
     async def approval(self, turn_id: str, post: PostApproval, runner: TurnRunner | None) -> Sequence[Answer]:
         """Keep a decision, likewise."""
-        kept = _newest(await self._needs(turn_id, runner), post.call_id, turn_id, ("approval", "input"), "/call_id")
+        needs = await self._needs(turn_id, {post.call_id}, runner)
+        kept = _newest(needs, post.call_id, turn_id, ("approval", "input"), "/call_id")
         if kept.need.kind == "approval":
             await self._check(turn_id, post, runner)
         answer = Answer(
@@ -74,7 +80,7 @@ class Answering:
         await self._store.answer(turn_id, [answer])
         return [answer]
 
-    async def _needs(self, turn_id: str, runner: TurnRunner | None) -> Mapping[str, KeptNeed]:
+    async def _needs(self, turn_id: str, calls: AbstractSet[str], runner: TurnRunner | None) -> Mapping[str, KeptNeed]:
         """The newest need of each call. One that was just said is stored first: it can be answered then."""
         if runner is not None and not runner.machine.ended:
             with anyio.move_on_after(self._persist_timeout) as scope:
@@ -82,7 +88,19 @@ class Answering:
             if scope.cancelled_caught:
                 seconds = self._persist_timeout
                 raise StoreUnavailable(f"the store did not answer in {seconds:g} s; repeat the request")
+        needs = await self._stored_needs(turn_id)
+        with anyio.move_on_after(ELSEWHERE_SECONDS):
+            while runner is None and not calls <= needs.keys() and await self._runs(turn_id):
+                await anyio.sleep(LOOK_SECONDS)
+                needs = await self._stored_needs(turn_id)
+        return needs
+
+    async def _stored_needs(self, turn_id: str) -> Mapping[str, KeptNeed]:
         return {kept.need.call_id: kept for kept in await self._store.needs(turn_id)}
+
+    async def _runs(self, turn_id: str) -> bool:
+        row = await self._store.turn(turn_id)
+        return row is not None and row.status == "running"
 
     async def _check(self, turn_id: str, post: PostApproval, runner: TurnRunner | None) -> None:
         """Arguments in the model's place are held to what the tool takes."""
