@@ -12,7 +12,7 @@ from legato.core.blocks import Block, CallError, Json, Outcome, ToolResultBlock
 from legato.core.context import ToolContext
 from legato.core.documents import Change, Changed, DocumentPage, DocumentText, Entry, HitPage, VersionPage
 from legato.core.evidence import ChatEvidence, Evidence, FileState, Finding, Unended
-from legato.core.inputs import ProviderInput
+from legato.core.inputs import CancelMode, ProviderInput
 from legato.core.records import (
     Accepted,
     AlreadyMade,
@@ -201,8 +201,8 @@ class Store(Protocol):
     async def write(self, writes: Sequence[TurnWrite]) -> None:
         """All in one transaction or nothing: ``StaleEpoch`` and ``RowRefused`` name the turn that spoiled the group."""
 
-    async def request_cancel(self, turn_id: str) -> None:
-        """Note on the row that a cancel was asked for."""
+    async def request_cancel(self, turn_id: str, *, mode: CancelMode = "now") -> None:
+        """Note on the row that a cancel was asked for; the strictest of several modes stays."""
 
     async def turn(self, turn_id: str) -> TurnRow | None: ...
 
@@ -270,8 +270,8 @@ class Store(Protocol):
         """Queued turns whose time has come: the active ones of their chats, and those that were cancelled. ``claim``
         them with the epoch they have: nobody owned them before."""
 
-    async def to_cancel(self, owner: str) -> Sequence[str]:
-        """Turns that this owner runs and for which a cancel was requested."""
+    async def to_cancel(self, owner: str) -> Sequence[tuple[str, CancelMode]]:
+        """Turns that this owner has and for which a cancel was requested, each with its mode."""
 
     async def to_wake(self, now: str) -> Sequence[TurnRow]:
         """Waiting turns that somebody must take up: one of their needs has an answer that is not taken, a cancel was

@@ -189,6 +189,14 @@ def test_a_limit_of_time_ends_the_wait(cancel: i.CancelRequested) -> None:
 
 
 @LATE
+def test_a_reply_that_is_replaced_is_shown_and_no_history(cancel: i.CancelRequested) -> None:
+    play = Play()
+    play.say(i.BlockOpened(key=0, block_type="text"), i.Delta(0, "Half"), cancel, i.CancelRequested(drops=True))
+    assert (play.block(0).text, commitments(play)) == ("Half", ["orphaned"])
+    assert play.end() == "cancelled, cancelled"
+
+
+@LATE
 def test_a_repeat_and_a_cancel_after_the_end_do_nothing(cancel: i.CancelRequested) -> None:
     play = Play()
     play.say(i.BlockOpened(key=0, block_type="text"), cancel)

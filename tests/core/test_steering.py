@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 from tests.core.drive import user_turn
 from tests.core.play import CANCEL, Play, call, ended, failed, text
 from tests.core.turns import FATAL, TOOLS
@@ -242,9 +243,9 @@ def test_a_cancel_meanwhile_gives_it_back() -> None:
 
 def test_a_turn_that_begins_late_tells_its_first_round_what_was_posted() -> None:
     play = Play()
-    play.machine = TurnMachine(play.plan)
+    play.machine = TurnMachine(replace(play.plan, steers=kept_as("posted")))
     play.actions = []
-    play.machine.start(steers=kept_as("posted"))
+    play.machine.start()
     play.actions += play.machine.take()
     assert told(play) == ["accepted", "delivered"]
     assert play.asked[0].after_seq == play.turn.last_seq
@@ -252,9 +253,9 @@ def test_a_turn_that_begins_late_tells_its_first_round_what_was_posted() -> None
 
 def test_a_turn_that_is_cancelled_before_it_begins_asks_nothing() -> None:
     play = Play()
-    play.machine = TurnMachine(play.plan)
+    play.machine = TurnMachine(replace(play.plan, steers=kept_as("posted"), cancelled=True))
     play.actions = []
-    play.machine.start(steers=kept_as("posted"), cancelled=True)
+    play.machine.start()
     play.actions += play.machine.take()
     assert told(play) == ["accepted", "returned"]
     assert (play.end(), play.asked) == ("cancelled, cancelled", [])

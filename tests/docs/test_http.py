@@ -27,10 +27,10 @@ from legato.http.connection import Connection
 from legato.http.errors import CODES
 from legato.http.native import PAGE as PAGE_TURNS
 from legato.runtime.admission import METADATA_BYTES
+from legato.runtime.cancelling import CANCEL_STORE_SECONDS
 from legato.runtime.following import SQUASH_FROM
 from legato.runtime.journal import JournalSettings
 from legato.runtime.posted import TITLE_CHARACTERS
-from legato.runtime.service import CANCEL_STORE_SECONDS
 from legato.runtime.toolbox import GRACE
 from legato.testing.upstream import Upstream
 

@@ -308,7 +308,7 @@ async def test_what_a_turn_is_asked_with_is_checked_field_by_field(tmp_path: Pat
             ({"params": {"tool_choice": "must"}}, "invalid_request", "/params/tool_choice"),
             ({"params": {"tool_choice": {"name": "nobody"}}}, "invalid_request", "/params/tool_choice/name"),
             ({"params": {"tool_choice": "required"}, "tools": []}, "invalid_request", "/params/tool_choice"),
-            ({"on_busy": "queue"}, "invalid_request", "/on_busy"),
+            ({"on_busy": "later"}, "invalid_request", "/on_busy"),
             ({"metadata": {"a": "x" * 20_000}}, "invalid_request", "/metadata"),
         ]
         for fields, code, path in wrong:

@@ -164,7 +164,7 @@ def test_a_fingerprint_does_not_see_how_a_value_is_written() -> None:
         (b'{"blocks": {}}', "/blocks", "expected `array`, got `object`"),
         (b'{"limits": {"rounds": "many"}}', "/limits/rounds", "expected `int`, got `str`"),
         (b'{"params": {"tool_choice": "some"}}', "/params/tool_choice", "invalid enum value 'some'"),
-        (b'{"on_busy": "queue"}', "/on_busy", "invalid enum value 'queue'"),
+        (b'{"on_busy": "later"}', "/on_busy", "invalid enum value 'later'"),
         (b"[]", "", "expected `object`, got `array`"),
         (b"null", "", "expected `object`, got `null`"),
     ],

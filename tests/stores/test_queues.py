@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from tests.stores.values import Make
 
+from legato.core.inputs import CancelMode
 from legato.core.records import Accepted, AlreadyMade, Busy, NewTurns, Queued, QueueFull
 from legato.ports import Store
 
@@ -114,7 +115,7 @@ async def test_one_that_goes_in_front_is_next_and_asks_the_active_one_to_stop(st
     await store.begin(second)
     assert await store.to_cancel("me") == []
     assert await store.begin(urgent) == Queued(first.assistant.id)
-    assert await store.to_cancel("me") == [first.assistant.id]
+    assert await store.to_cancel("me") == [(first.assistant.id, "now")]
     assert await store.to_cancel("you") == []
     await store.write([make.ending(first.assistant.id, status="cancelled", stop_reason="cancelled")])
     assert await to_start(store) == [urgent.assistant.id]
@@ -152,3 +153,19 @@ async def test_a_queue_goes_with_its_chat(store: Store, make: Make) -> None:
     await store.delete_chat(first.assistant.chat_id)
     assert await store.turn(second.assistant.id) is None
     assert await store.to_start() == []
+
+
+async def test_the_strictest_of_several_cancels_is_kept(store: Store, make: Make) -> None:
+    turn_id = (await busy(store, make)).assistant.id
+    modes: list[tuple[CancelMode, CancelMode]] = [
+        ("after_round", "after_round"),
+        ("after_block", "after_block"),
+        ("after_round", "after_block"),
+    ]
+    for mode, kept in modes:
+        await store.request_cancel(turn_id, mode=mode)
+        assert await store.to_cancel("me") == [(turn_id, kept)]
+    await store.request_cancel(turn_id)
+    assert await store.to_cancel("me") == [(turn_id, "now")]
+    await store.request_cancel(turn_id, mode="after_round")
+    assert await store.to_cancel("me") == [(turn_id, "now")]

@@ -11,9 +11,12 @@ class Ending(msgspec.Struct, frozen=True):
     status: e.TurnStatus
     stop_reason: e.TurnStopReason
     error: e.ErrorInfo | None = None
+    drops: bool = False
+    """What the model says at this moment is no history."""
 
 
 BY_CANCEL = Ending("cancelled", "cancelled")
+BY_REPLACE = Ending("cancelled", "cancelled", drops=True)
 CANCELLED = "cancelled: the turn was cancelled"
 REFUSED = "not executed: the reply was refused"
 INTERRUPTED = e.ErrorInfo(code="interrupted", message="the server stopped during the reply", retryable=True)

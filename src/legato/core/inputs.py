@@ -165,7 +165,10 @@ CancelMode: TypeAlias = Literal["now", "after_block", "after_round"]
 
 
 class CancelRequested(msgspec.Struct, frozen=True, kw_only=True):
+    """``drops``: what the model says at this moment is shown and kept, but no history."""
+
     mode: CancelMode = "now"
+    drops: bool = False
 
 
 class TimeUp(msgspec.Struct, frozen=True, kw_only=True):

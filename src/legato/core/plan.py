@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
+from legato.core.records import KeptSteer
 from legato.core.schedule import ToolRule
 
 SOFT_END = (
@@ -39,3 +40,7 @@ class TurnPlan(msgspec.Struct, frozen=True, kw_only=True):
     tools: Mapping[str, ToolRule] = {}
     client_tools: Collection[str] = ()
     limits: TurnLimits = TurnLimits()
+    steers: Sequence[KeptSteer] = ()
+    """Posted while the turn was queued."""
+    cancelled: bool = False
+    """A cancel was asked for before it began."""

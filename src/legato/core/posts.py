@@ -45,6 +45,11 @@ class PostedFile(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", ta
 PostedBlock: TypeAlias = PostedText | PostedImage | PostedFile
 
 
+OnBusy: TypeAlias = Literal["reject", "queue", "steer", "interrupt", "replace"]
+"""Where the chat has a turn that has not ended: refuse; wait for it; say it into that turn; stop that turn and keep
+what it said; or stop it and take its place."""
+
+
 class PostTurn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``POST /v1/turns``. ``prev_turn_id`` left out means the chat's head; null with a ``chat_id`` means a new root."""
 
@@ -60,7 +65,7 @@ class PostTurn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tools: tuple[str, ...] | UnsetType = UNSET
     client_tools: tuple[ClientTool, ...] = ()
     limits: Limits = Limits()
-    on_busy: Literal["reject"] = "reject"
+    on_busy: OnBusy = "reject"
     metadata: dict[str, Json] = {}
 
 

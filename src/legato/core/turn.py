@@ -17,7 +17,6 @@ A machine that waits is at rest: what comes next is for the machine of the turn'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, TypeAlias, assert_never
 
 from msgspec import UNSET
@@ -27,11 +26,11 @@ from legato.core import actions as a
 from legato.core import events as e
 from legato.core import inputs as i
 from legato.core.calls import Calls
-from legato.core.endings import BY_CANCEL, CANCELLED, GOES_ON, INTERRUPTED, REFUSED, Ending
+from legato.core.endings import BY_CANCEL, BY_REPLACE, CANCELLED, GOES_ON, INTERRUPTED, REFUSED, Ending
 from legato.core.fold import Turn
 from legato.core.plan import HARD_END, SOFT_END, TurnPlan
 from legato.core.recalled import Recalled
-from legato.core.records import KeptSteer, RoundRecord
+from legato.core.records import RoundRecord
 from legato.core.response import Response
 from legato.core.results import stop_partial
 from legato.core.resuming import RECOVERED, Standing, Stored, lost_requests
@@ -89,12 +88,11 @@ class TurnMachine:
     def corrections(self) -> dict[str, str]:
         return self._calls.corrections
 
-    def start(self, *, steers: Sequence[KeptSteer] = (), cancelled: bool = False) -> None:
-        """``steers`` were posted, and perhaps a cancel, while the turn was queued."""
+    def start(self) -> None:
         self._scribe.begin(self.plan)
-        self._steers.accept_kept(steers)
+        self._steers.accept_kept(self.plan.steers)
         self._phase = "settling"
-        if cancelled:
+        if self.plan.cancelled:
             self._halt(BY_CANCEL, CANCELLED)
         else:
             self._ask()
@@ -152,7 +150,7 @@ class TurnMachine:
             case i.EarlyStartOff():
                 self._calls.run_late(input.tool_name)
             case i.CancelRequested():
-                self._cancel(input.mode)
+                self._cancel(input)
             case i.TimeUp():
                 self._time_up(input)
             case i.Interrupted():
@@ -348,9 +346,9 @@ class TurnMachine:
             self._calls.answer_unstarted("not executed: the turn ended in an error")
             self._settle()
 
-    def _adopt_what_was_said(self, provider_reason: str | None) -> None:
+    def _adopt_what_was_said(self, provider_reason: str | None, *, drops: bool = False) -> None:
         """The response dies, and what it said so far stays in the history; of nothing, nothing stays."""
-        if self._response.began:
+        if self._response.began and not drops:
             self._stop_round("adopted", "other", provider_reason, kept_to=self._response.last_index)
         else:
             self._stop_round("orphaned", "other", provider_reason)
@@ -539,13 +537,13 @@ class TurnMachine:
         starts = [block.start for block in self.turn.open.values()]
         return any(start.block_type != "tool_result" or start.origin == "provider" for start in starts)
 
-    def _cancel(self, mode: i.CancelMode) -> None:
+    def _cancel(self, asked: i.CancelRequested) -> None:
         """Now, or once what the model says has come to an end; the strictest of several counts. Between responses no
         block is waited for, and nobody is at rest."""
-        if mode == "now" or (mode == "after_block" and self._phase != "answering"):
-            self._halt(BY_CANCEL, CANCELLED)
+        if asked.mode == "now" or (asked.mode == "after_block" and self._phase != "answering"):
+            self._halt(BY_REPLACE if asked.drops else BY_CANCEL, CANCELLED)
         elif self._phase not in ("new", "waiting", "ended") and self._stops_after != "after_block":
-            self._stops_after = mode
+            self._stops_after = asked.mode
             self._settle()
 
     def _time_up(self, up: i.TimeUp) -> None:
@@ -571,7 +569,7 @@ class TurnMachine:
             self._ending = ending  # a limit that is met while the turn ends already does not hide why it does
         if self._phase == "answering":
             self._response.close_partial()
-            self._adopt_what_was_said(None)
+            self._adopt_what_was_said(None, drops=ending.drops)
             self._scribe.do(a.StopModel())
         self._calls.cancel(why)
         self._settle()

@@ -101,6 +101,14 @@ class Cancelled(TurnView, frozen=True, kw_only=True):
     stored: bool
 
 
+class CancelKept(msgspec.Struct, frozen=True, kw_only=True):
+    """No turn of this id is known yet. If one is posted before ``until`` it is accepted, and ends cancelled."""
+
+    id: str
+    stored: bool
+    until: str
+
+
 class SteerView(msgspec.Struct, frozen=True, kw_only=True):
     """``accepted``: it is stored; ``delivered``: a request to the model has it; ``returned``: the turn ended first."""
 

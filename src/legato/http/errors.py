@@ -90,6 +90,7 @@ CODES: Final[dict[str, Code]] = {
         Code("unknown_tool", 422, "There is no tool of this name"),
         Code("url_not_supported", 422, "The model's provider takes no URLs; send the data"),
         Code("workspace_full", 422, "The workspace has as many documents or bytes as it may have"),
+        Code("queue_full", 429, "The chat has as many queued turns as it may have"),
         Code("headers_too_large", 431, "The request's head is over the limit"),
         Code("internal", 500, "The server failed; its log says how"),
         Code("draining", 503, "The server is about to stop"),

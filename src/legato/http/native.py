@@ -23,6 +23,7 @@ from legato.core.posts import (
 )
 from legato.core.records import Datum
 from legato.core.views import (
+    CancelKept,
     Cancelled,
     ChatPage,
     ChatView,
@@ -49,6 +50,8 @@ EVENT_STREAM: Final = "text/event-stream"
 START_CODES: Final = (
     "chat_busy",
     "chat_id_taken",
+    "queue_full",
+    "too_many_steers",
     "turn_id_reused",
     "provider_not_configured",
     "script_invalid",
@@ -263,11 +266,11 @@ def _turns(native: Native) -> list[Operation]:
         ),
         operation(
             "POST /v1/turns/{turn_id}/cancel",
-            "Cancel a turn; 200 if it has ended already",
+            "Cancel a turn; 200 if it has ended already. One that is not known yet is cancelled when it is posted",
             native.cancel,
             body=PostCancel,
             query=NoQuery,
-            answers={202: (Cancelled,), 200: (Cancelled,)},
+            answers={202: (Cancelled, CancelKept), 200: (Cancelled,)},
             body_optional=True,
         ),
         operation(

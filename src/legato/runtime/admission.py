@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -14,7 +15,7 @@ from msgspec.structs import replace
 from legato.core.ask import NamedTool, Params
 from legato.core.blocks import Block
 from legato.core.errors import InvalidRequest, NotFound
-from legato.core.posts import PostTurn
+from legato.core.posts import OnBusy, PostTurn
 from legato.core.records import Chat, ClientTool, Datum, Limits, NewTurns, StoredTurn, TurnRequest, TurnRow, TurnWrite
 from legato.core.text import clean
 from legato.ports import Clock, Models, Resolved, Store, Tools
@@ -25,6 +26,14 @@ CLIENT_TOOLS = 128
 """As many as vendors take in one request."""
 CLIENT_TOOLS_BYTES = 262_144
 """Of all of them as JSON: they are stored with the turn, and sent with each of its requests."""
+_PLACES: Mapping[OnBusy, Literal["reject", "behind", "in_front"]] = {
+    "reject": "reject",
+    "queue": "behind",
+    "steer": "reject",
+    "interrupt": "in_front",
+    "replace": "in_front",
+}
+"""Where the new turn stands among those of a busy chat."""
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 METADATA_BYTES = 16_384
 """Of a turn's metadata as JSON: labels for the client's own use, no place for content."""
@@ -39,6 +48,7 @@ class AdmissionLimits(msgspec.Struct, frozen=True, kw_only=True):
     default_rounds: int = 10
     default_seconds: float = 600.0
     default_tools: tuple[str, ...] = ("*",)
+    queued_turns: int = 20
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +60,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     resolved: Resolved
     rounds: int
     seconds: float
+    on_busy: OnBusy
 
 
 class _Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,12 +128,15 @@ class Admissions:
                 user=None if user is None else user.stored.row,
                 user_write=None if user is None else user.write,
                 user_data=() if user is None else user.data,
+                on_busy=_PLACES[post.on_busy],
+                queue_limit=self._limits.queued_turns,
             ),
             chat=replace(chat, head_turn_id=assistant.id, active_turn_id=assistant.id, updated_at=now),
             user=None if user is None else user.stored,
             resolved=resolved,
             rounds=rounds,
             seconds=seconds,
+            on_busy=post.on_busy,
         )
 
     # Where it hangs
@@ -159,7 +173,7 @@ class Admissions:
     async def _prev(self, post: PostTurn, chat: Chat | None, principal: str) -> TurnRow | None:
         wanted = post.prev_turn_id
         if isinstance(wanted, UnsetType):
-            wanted = None if chat is None else chat.head_turn_id
+            wanted = None if chat is None else await self._usual_prev(chat, post.on_busy)
         if wanted is None:
             return None
         prev = await self._store.turn(wanted)
@@ -169,6 +183,16 @@ class Admissions:
         if chat is not None and prev.chat_id != chat.id:
             raise InvalidRequest.at("/prev_turn_id", f"turn {wanted} is of another chat than {chat.id}")
         return prev
+
+    async def _usual_prev(self, chat: Chat, on_busy: OnBusy) -> str | None:
+        """Behind what is said last; of a turn that is stopped, behind it or in its place."""
+        active = None if chat.active_turn_id is None else await self._store.turn(chat.active_turn_id)
+        if active is None or on_busy not in ("interrupt", "replace"):
+            return chat.head_turn_id
+        if on_busy == "interrupt" or active.prev_turn_id is None:
+            return active.id
+        asked = await self._store.turn(active.prev_turn_id)
+        return None if asked is None else asked.prev_turn_id
 
     async def _said(self, prev: TurnRow | None) -> Sequence[Block]:
         stored = None if prev is None else await self._store.load(prev.id)

@@ -52,7 +52,7 @@ def folded_view(row: TurnRow, turn: Turn, siblings: Sequence[str]) -> TurnView:
         prev_turn_id=row.prev_turn_id,
         siblings=tuple(siblings),
         role=row.role,
-        status="running" if turn.status == "queued" else turn.status,
+        status=("queued" if row.status == "queued" else "running") if turn.status == "queued" else turn.status,
         model=row.model,
         provider=row.provider,
         request=row.request,

@@ -20,7 +20,7 @@ from legato.core import events as e
 from legato.core import inputs as i
 from legato.core.errors import LegatoError, RequestError, StoreError
 from legato.core.plan import TurnLimits, TurnPlan
-from legato.core.records import Chat, KeptNeed, Limits, StoredTurn, TurnRow
+from legato.core.records import Chat, KeptNeed, KeptSteer, Limits, StoredTurn, TurnRow
 from legato.core.resuming import RECOVERIES, Stored, recoveries
 from legato.core.schedule import ToolRule
 from legato.core.turn import TurnMachine
@@ -74,6 +74,8 @@ class Running:
         self._idle = asyncio.Event()
         self._released: set[str] = set()
         """Let go of here, and still ours in the store."""
+        self._queued: dict[str, str] = {}
+        """Turns that were queued here, each with the chat that it waits for."""
         self._tasks: TaskGroup | None = None
         self.closing = False
 
@@ -111,9 +113,17 @@ class Running:
             self._taking.add(turn_id)
             self._tasks.start_soon(self._take_up, turn_id)
 
-    def begin(self, admission: Admission, principal: str, began: float) -> TurnRunner:
-        """The runner of a turn that was just stored; ``run`` it."""
-        row = admission.new.assistant
+    def await_chat(self, turn_id: str, chat_id: str) -> None:
+        """A turn was queued: look at once when a turn of the chat has ended here."""
+        self._queued[turn_id] = chat_id
+
+    def forget(self, chat_id: str) -> None:
+        """The chat is deleted: none of its queued turns shall begin."""
+        self._queued = {turn_id: chat for turn_id, chat in self._queued.items() if chat != chat_id}
+
+    def begin(self, admission: Admission, principal: str, began: float, *, cancelled: bool = False) -> TurnRunner:
+        """The runner of a turn that was just stored, and perhaps cancelled before; ``run`` it."""
+        row = msgspec.structs.replace(admission.new.assistant, cancel_requested=cancelled)
         return self._keep(
             TurnRunner(
                 self._house,
@@ -140,6 +150,7 @@ class Running:
                 self._released.add(runner.row.id)
             runner.over.set()
             self._idle.set()
+            self._begin_next(runner.row.chat_id)
         if runner.unstored is not None:
             error = e.ErrorInfo(code=runner.unstored.code, message=runner.unstored.message, retryable=True)
             house = self._house
@@ -205,13 +216,29 @@ class Running:
             self.take_up_soon(row.id)
         for turn_id in self._claimed - self._runners.keys():
             self.take_up_soon(turn_id)
-        for turn_id, steer in await house.store.unheard_steers(self._owner) if self._runners else ():
-            if turn_id in self._runners:
-                self._runners[turn_id].receive(i.Steered(steer_id=steer.steer_id, text=steer.text))
+        for row in await house.store.to_start():
+            self.take_up_soon(row.id)
+        if self._runners:
+            await self._hear_of_others()
         for runner in [each for each in self._runners.values() if each.machine.turn.waiting]:
             for kept in await house.store.needs(runner.row.id):
                 if kept.answer is not None and not kept.taken:
                     runner.receive(i.Answered(answer=kept.answer))
+
+    async def _hear_of_others(self) -> None:
+        """What was said here, or to other processes, to turns that this one runs."""
+        store = self._house.store
+        for turn_id, steer in await store.unheard_steers(self._owner):
+            if turn_id in self._runners:
+                self._runners[turn_id].receive(i.Steered(steer_id=steer.steer_id, text=steer.text))
+        for turn_id, mode in await store.to_cancel(self._owner):
+            if turn_id in self._runners:
+                self._runners[turn_id].receive(i.CancelRequested(mode=mode))
+
+    def _begin_next(self, chat_id: str) -> None:
+        """It is the chat's active turn since its predecessor's end was stored."""
+        for turn_id in [each for each, chat in self._queued.items() if chat == chat_id]:
+            self.take_up_soon(turn_id)
 
     async def _take_up(self, turn_id: str) -> None:
         try:
@@ -238,6 +265,8 @@ class Running:
         if row is None or row.ended_at is not None or self.closing:
             self._claimed.discard(turn_id)
             return None
+        if row.status == "queued":
+            return await self._claim_queued(row)
         if turn_id not in self._claimed and row.status != "waiting" and not await self._is_free(row):
             return None
         if not await house.journal.drained():  # a newer epoch would leave what lies there of it in its file
@@ -248,6 +277,36 @@ class Running:
         runner = await self._taken_up(row)
         self._claimed.discard(turn_id)
         return runner
+
+    async def _claim_queued(self, row: TurnRow) -> TurnRunner | None:
+        """From its beginning, if its time has come. Its epoch is the one it has: nobody owned it before."""
+        house = self._house
+        if all(due.id != row.id for due in await house.store.to_start()):
+            return None
+        if not await house.store.claim(row.id, epoch=row.epoch, owner=self._owner):
+            return None
+        self._queued.pop(row.id, None)
+        kept, chat = await house.store.load(row.id), await house.store.chat(row.chat_id)
+        if kept is None or chat is None:
+            return None
+        error, resolved = self._why_not(row, [])
+        if resolved is None:
+            await end_interrupted(house.store, kept.row, Stored(events=[]), clock=house.clock, error=error)
+            return None
+        rounds, seconds = self._bounds_of(row)
+        return self._keep(
+            TurnRunner(
+                house,
+                row=kept.row,
+                principal=chat.owner,
+                machine=self._machine(kept.row, resolved, rounds, await house.store.steers(row.id)),
+                provider=resolved.provider,
+                ask_with=partial(self._questions.of, kept.row, chat=chat),
+                seconds=seconds,
+                began=house.clock.monotonic() - seconds_between(row.created_at, house.clock.now()),
+                early_start_off=self._stop_early_start,
+            )
+        )
 
     async def _is_free(self, row: TurnRow) -> bool:
         """Nobody runs it: its owner is known to be dead, or did not renew its lease."""
@@ -330,7 +389,7 @@ class Running:
         self._runners[runner.row.id] = runner
         return runner
 
-    def _machine(self, row: TurnRow, resolved: Resolved, rounds: int) -> TurnMachine:
+    def _machine(self, row: TurnRow, resolved: Resolved, rounds: int, steers: Sequence[KeptSteer] = ()) -> TurnMachine:
         plan = TurnPlan(
             turn_id=row.id,
             chat_id=row.chat_id,
@@ -341,6 +400,8 @@ class Running:
             tools=self._rules(row),
             client_tools=() if row.request is None else [tool.name for tool in row.request.client_tools],
             limits=msgspec.structs.replace(self._limits, rounds=rounds, retries=resolved.provider.max_retries),
+            steers=steers,
+            cancelled=row.cancel_requested,
         )
         return TurnMachine(plan, epoch=row.epoch)
 

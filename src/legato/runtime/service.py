@@ -24,8 +24,9 @@ from legato.core.ask import SentToolResult
 from legato.core.errors import Conflict, InvalidRequest, LegatoError, NotFound, Overloaded, StoreUnavailable
 from legato.core.plan import TurnLimits
 from legato.core.posts import PatchChat, PostApproval, PostChat, PostSteer, PostToolResults, PostTurn
-from legato.core.records import Accepted, AlreadyMade, Answer, Busy, Datum, StoredTurn, TurnRow
+from legato.core.records import Accepted, AlreadyMade, Answer, Busy, Datum, Queued, QueueFull, StoredTurn, TurnRow
 from legato.core.views import (
+    CancelKept,
     Cancelled,
     ChatPage,
     ChatView,
@@ -46,6 +47,7 @@ from legato.runtime import looking
 from legato.runtime.admission import Admission, AdmissionLimits, Admissions
 from legato.runtime.answering import Answering
 from legato.runtime.asking import Question, as_of_round, ask, read_results, with_readings
+from legato.runtime.cancelling import Cancelling
 from legato.runtime.chats import Chats, chat_view
 from legato.runtime.clock import SystemClock
 from legato.runtime.documents import Workspaces
@@ -57,6 +59,7 @@ from legato.runtime.live import Encode, LiveLog
 from legato.runtime.offers import model_page, tool_page
 from legato.runtime.owner import this_process
 from legato.runtime.questions import Questions
+from legato.runtime.queueing import Queueing
 from legato.runtime.runner import House, TurnRunner
 from legato.runtime.running import Running
 from legato.runtime.spool import Spool
@@ -70,8 +73,6 @@ CLOSING_SECONDS = 5.0
 """After the drain: to end what still runs, and again to store what is left."""
 RELEASE_SECONDS = 1.5
 """For each step of letting go: a block's end, the tools' end, the row. Drain and 5 s are all that a stop may take."""
-CANCEL_STORE_SECONDS = 1.0
-"""How long the answer to a cancel waits for its row (docs/http.md); the owner acts before."""
 LOCAL = "local"
 """The principal of everybody where nobody is asked who comes."""
 
@@ -145,6 +146,8 @@ class TurnService:
         )
         self._answering = Answering(store, tools, persist_timeout=self._settings.journal.persist_timeout)
         self._steering = Steering(store, self._running.get, persist_timeout=self._settings.journal.persist_timeout)
+        self._queueing = Queueing(store, self._running, self._steering, limit=self._settings.admission.queued_turns)
+        self._cancelling = Cancelling(store, self._running, self._clock)
         self._draining = False
         self._stack = AsyncExitStack()
         self._tasks: TaskGroup | None = None
@@ -185,6 +188,8 @@ class TurnService:
             made = await self._store.turn(post.turn_id)
             if made is not None:
                 return await self._repeat(made, principal, fingerprint), False
+        if (steered := await self._queueing.steered_before(post, principal)) is not None:
+            return await self._as_started(await self._own_turn(steered, principal), principal), False
         self._refuse_when_full()
         admission = await self._admissions.admit(post, principal=principal, fingerprint=fingerprint, owner=self._owner)
         match await self._begin(admission, principal):
@@ -192,11 +197,17 @@ class TurnService:
                 return await self._started(admission), True
             case AlreadyMade(row=row):
                 return await self._repeat(row, principal, fingerprint), False
+            case Queued(turn_id=active):
+                return await self._started(admission, active=active), True
+            case QueueFull() as full:
+                raise self._queueing.refuse(admission.chat.id, full)
+            case Busy(turn_id=turn_id) if post.on_busy == "steer":
+                if not await self._queueing.steer_into(turn_id, post):
+                    return await self.post(post, principal=principal, fingerprint=fingerprint)
+                return await self._as_started(await self._own_turn(turn_id, principal), principal), True
             case Busy(turn_id=turn_id):
                 message = f"chat {admission.chat.id} is busy with turn {turn_id}: wait for it, or cancel it"
                 raise Conflict(message, code="chat_busy", turn_id=turn_id)
-            case begun:
-                raise AssertionError(f"nobody asked for {begun}")
 
     async def get(self, turn_id: str, *, principal: str = LOCAL) -> TurnView:
         await self._own_turn(turn_id, principal)
@@ -204,20 +215,17 @@ class TurnService:
 
     async def cancel(
         self, turn_id: str, *, mode: i.CancelMode = "now", principal: str = LOCAL
-    ) -> tuple[Cancelled, bool]:
-        """The turn, and whether it had ended before. The owner acts at once, whatever the store does."""
+    ) -> tuple[Cancelled | CancelKept, bool]:
+        """The turn, and whether it had ended before. The owner acts at once, whatever the store does. A cancel of a turn
+        that is not known yet is remembered for a minute."""
         runner = self._running.get(turn_id)
         if runner is not None and runner.principal == principal:
-            return await self._cancel_here(runner, mode), False
-        row = await self._own_turn(turn_id, principal)
-        ended = row.ended_at is not None
-        stored = ended or await self._store_cancel(turn_id)
-        begun = self._running.get(turn_id)
-        if begun is not None:  # it had been stored, and was about to run
-            begun.receive(i.CancelRequested(mode=mode))
-        elif row.status == "waiting" and stored:
-            self._running.take_up_soon(turn_id)
-        return _cancelled(await looking.view(self._store, turn_id, begun), stored=stored), ended
+            return await self._cancelling.here(runner, mode), False
+        try:
+            row = await self._own_turn(turn_id, principal)
+        except NotFound:  # somebody else's, or not posted yet: nobody is told which
+            return self._cancelling.keep(principal, turn_id), False
+        return await self._cancelling.elsewhere(row, mode), row.ended_at is not None
 
     async def tool_results(self, turn_id: str, post: PostToolResults, *, principal: str = LOCAL) -> TurnView:
         """Results of a client's tools: stored when this returns, all or none; the turn goes on with them.
@@ -344,6 +352,7 @@ class TurnService:
     async def delete_chat(self, chat_id: str, *, principal: str = LOCAL) -> None:
         """Cancel what runs in it, then remove everything of it."""
         chat = await self._chats.own(chat_id, principal)
+        self._running.forget(chat_id)
         runner = self._running.get(chat.active_turn_id or "")
         if runner is not None:
             runner.receive(i.CancelRequested())
@@ -473,17 +482,34 @@ class TurnService:
             if not outcome.done():
                 outcome.set_exception(error)
             return
-        runner = self._running.begin(admission, principal, began) if isinstance(begun, Accepted) else None
+        runner = self._follow_up(admission, principal, began, begun)
         if not outcome.done():
             outcome.set_result(begun)
         if runner is not None:
             await self._running.run(runner)
+
+    def _follow_up(self, admission: Admission, principal: str, began: float, begun: Begun) -> TurnRunner | None:
+        """The runner of a turn that begins now. Between its row and this nothing is awaited."""
+        row = admission.new.assistant
+        if isinstance(begun, Accepted):
+            cancelled = self._cancelling.early.take(principal, row.id)
+            return self._running.begin(admission, principal, began, cancelled=cancelled)
+        if isinstance(begun, Queued):
+            self._queueing.queued(row.id, row.chat_id, begun.turn_id, admission.on_busy)
+            if self._cancelling.early.take(principal, row.id):
+                assert self._tasks is not None
+                self._tasks.start_soon(self._cancelling.queued, row.id)
+        return None
 
     async def _repeat(self, made: TurnRow, principal: str, fingerprint: str) -> Started:
         chat = await self._store.chat(made.chat_id)
         if chat is None or chat.owner != principal or made.role != "assistant" or made.fingerprint != fingerprint:
             message = f"turn {made.id} was made by another request: choose a new turn_id"
             raise Conflict(message, code="turn_id_reused", turn_id=made.id)
+        return await self._as_started(made, principal)
+
+    async def _as_started(self, made: TurnRow, principal: str) -> Started:
+        chat = await self._chats.own(made.chat_id, principal)
         return Started(
             chat=chat_view(chat),
             user_turn=await self.get(made.prev_turn_id or "", principal=principal),
@@ -491,8 +517,9 @@ class TurnService:
             events_url=_events_url(made.id),
         )
 
-    async def _started(self, admission: Admission) -> Started:
-        """What a new user turn brings is known to stand alone; only an older place has siblings to be read."""
+    async def _started(self, admission: Admission, *, active: str | None = None) -> Started:
+        """What a new user turn brings is known to stand alone; only an older place has siblings to be read. ``active``:
+        it waits for this turn."""
         row = admission.new.assistant
         user = admission.user
         assert row.prev_turn_id is not None
@@ -506,35 +533,13 @@ class TurnService:
             siblings = (row.id,)
         runner = self._running.get(row.id)
         return Started(
-            chat=chat_view(admission.chat),
+            chat=chat_view(msgspec.structs.replace(admission.chat, active_turn_id=active or row.id)),
             user_turn=user_turn,
             assistant_turn=looking.running_view(runner, siblings)
             if runner is not None
             else await looking.view(self._store, row.id, None),
             events_url=_events_url(row.id),
         )
-
-    async def _cancel_here(self, runner: TurnRunner, mode: i.CancelMode) -> Cancelled:
-        runner.receive(i.CancelRequested(mode=mode))
-        turn_id, stored = runner.row.id, False
-        view = None
-        with anyio.move_on_after(CANCEL_STORE_SECONDS):
-            try:
-                await self._store.request_cancel(turn_id)
-                stored = True
-                view = await looking.view(self._store, turn_id, self._running.get(turn_id))
-            except LegatoError:
-                pass  # the turn is cancelled all the same, and what was said of it is here
-        return _cancelled(view or looking.running_view(runner, (turn_id,)), stored=stored)
-
-    async def _store_cancel(self, turn_id: str) -> bool:
-        with anyio.move_on_after(CANCEL_STORE_SECONDS):
-            try:
-                await self._store.request_cancel(turn_id)
-            except LegatoError:
-                return False
-            return True
-        return False
 
     async def _current(self, turn_id: str) -> StoredTurn:
         runner = self._running.get(turn_id)
@@ -559,10 +564,6 @@ class TurnService:
 
 def _events_url(turn_id: str) -> str:
     return f"/v1/turns/{turn_id}/events"
-
-
-def _cancelled(view: TurnView, *, stored: bool) -> Cancelled:
-    return Cancelled(**msgspec.structs.asdict(view), stored=stored)
 
 
 def _as_line(line: bytes) -> bytes:

@@ -37,7 +37,7 @@ class Steering:
 
         Raises ``RequestError``, ``StoreError``.
         """
-        steer = _checked(post)
+        steer = self.read(post)
         runner = self._running(turn_id)
         if runner is not None and runner.hears:
             return await self._say(runner, steer)
@@ -46,6 +46,18 @@ class Steering:
         if runner is not None:  # it was taken up meanwhile
             runner.receive(i.Steered(steer_id=steer.steer_id, text=steer.text))
         return kept
+
+    @staticmethod
+    def read(post: PostSteer) -> KeptSteer:
+        """As it would be kept. Raises ``InvalidRequest``."""
+        text = clean(post.text)
+        if not text.strip():
+            raise InvalidRequest.at("/text", "is empty: say what the model shall hear")
+        size = len(text.encode())
+        if size > STEER_BYTES:
+            message = f"has {size} bytes, limit is {STEER_BYTES}"
+            raise InvalidRequest.at("/text", message, limit=STEER_BYTES, actual=size)
+        return KeptSteer(steer_id=post.steer_id if isinstance(post.steer_id, str) else new_id(), text=text)
 
     async def _say(self, runner: TurnRunner, steer: KeptSteer) -> KeptSteer:
         turn = runner.machine.turn
@@ -62,17 +74,6 @@ class Steering:
             return _as_kept(runner, steer.steer_id)
         seconds = self._persist_timeout
         raise StoreUnavailable(f"the store did not answer in {seconds:g} s; repeat the request with its steer_id")
-
-
-def _checked(post: PostSteer) -> KeptSteer:
-    text = clean(post.text)
-    if not text.strip():
-        raise InvalidRequest.at("/text", "is empty: say what the model shall hear")
-    size = len(text.encode())
-    if size > STEER_BYTES:
-        message = f"has {size} bytes, limit is {STEER_BYTES}"
-        raise InvalidRequest.at("/text", message, limit=STEER_BYTES, actual=size)
-    return KeptSteer(steer_id=post.steer_id if isinstance(post.steer_id, str) else new_id(), text=text)
 
 
 def _as_kept(runner: TurnRunner, steer_id: str) -> KeptSteer:

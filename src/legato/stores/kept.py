@@ -10,6 +10,7 @@ import msgspec
 
 from legato.core.blocks import Block, ToolResultBlock, ToolUseBlock
 from legato.core.errors import NotFound
+from legato.core.inputs import CancelMode
 from legato.core.records import (
     Answer,
     Datum,
@@ -65,6 +66,7 @@ class Kept:
     outputs: dict[str, dict[int, bytes]] = field(default_factory=dict)
     spans: tuple[int, tuple[Span, ...]] = (0, ())
     data: dict[int, Datum] = field(default_factory=dict)
+    cancel_mode: CancelMode = "now"
 
     def copy(self) -> Kept:
         return replace(

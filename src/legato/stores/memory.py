@@ -14,6 +14,7 @@ import msgspec
 
 from legato.core.blocks import ToolResultBlock
 from legato.core.errors import Conflict, NotFound, RowRefused, StaleEpoch, StoreUnavailable
+from legato.core.inputs import CancelMode
 from legato.core.records import (
     LEASE_SECONDS,
     Accepted,
@@ -43,6 +44,7 @@ from legato.stores.kept import ROW, Kept, again
 # What cannot be said as JSON is refused here as a real store refuses it.
 GUILTY_ROW = (TypeError, ValueError, OverflowError, RecursionError)
 
+STRICTEST_FIRST: tuple[CancelMode, ...] = ("now", "after_block", "after_round")
 _chat = msgspec.json.Decoder(Chat)
 
 
@@ -88,7 +90,7 @@ class MemoryStore:
         ahead, behind = ([row.id], waiting) if new.on_busy == "in_front" else (waiting, [row.id])
         self._queues[chat.id] = [*first, *ahead, *behind]
         if new.on_busy == "in_front":
-            self._note_cancel(active)
+            self._note_cancel(active, "now")
         return Queued(active)
 
     async def write(self, writes: Sequence[TurnWrite]) -> None:
@@ -101,9 +103,9 @@ class MemoryStore:
             self._leave_queue(chat.id, turn_id)
             self._chats[chat.id] = _freed(chat, turn_id, ending, next(iter(self._queues.get(chat.id, [])), None))
 
-    async def request_cancel(self, turn_id: str) -> None:
+    async def request_cancel(self, turn_id: str, *, mode: CancelMode = "now") -> None:
         await self._wait()
-        self._note_cancel(turn_id)
+        self._note_cancel(turn_id, mode)
 
     async def turn(self, turn_id: str) -> TurnRow | None:
         await self._wait()
@@ -245,10 +247,10 @@ class MemoryStore:
             if row.status == "queued" and (row.cancel_requested or self._chats[row.chat_id].active_turn_id == row.id)
         ]
 
-    async def to_cancel(self, owner: str) -> Sequence[str]:
+    async def to_cancel(self, owner: str) -> Sequence[tuple[str, CancelMode]]:
         await self._wait()
-        rows = [kept.row for kept in self._turns.values()]
-        return [row.id for row in rows if row.owner == owner and row.cancel_requested and row.ended_at is None]
+        asked = [kept for kept in self._turns.values() if kept.row.cancel_requested and kept.row.ended_at is None]
+        return [(kept.row.id, kept.cancel_mode) for kept in asked if kept.row.owner == owner]
 
     async def to_wake(self, now: str) -> Sequence[TurnRow]:
         await self._wait()
@@ -375,9 +377,11 @@ class MemoryStore:
                 kept.pack()
         return ended
 
-    def _note_cancel(self, turn_id: str) -> None:
+    def _note_cancel(self, turn_id: str, mode: CancelMode) -> None:
         kept = self._turns.get(turn_id)
         if kept is not None and kept.row.ended_at is None:
+            asked = (mode, kept.cancel_mode) if kept.row.cancel_requested else (mode,)
+            kept.cancel_mode = min(asked, key=STRICTEST_FIRST.index)
             kept.row = msgspec.structs.replace(kept.row, cancel_requested=True)
 
     def _leave_queue(self, chat_id: str, turn_id: str) -> None:

@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from legato.core.blocks import ToolResultBlock
 from legato.core.errors import RowRefused, StoreUnavailable
+from legato.core.inputs import CancelMode
 from legato.core.records import (
     Answer,
     Chat,
@@ -143,8 +144,8 @@ class FaultyStore:
 
         await self._meet("write", write)
 
-    async def request_cancel(self, turn_id: str) -> None:
-        await self._meet("request_cancel", lambda: self._store.request_cancel(turn_id))
+    async def request_cancel(self, turn_id: str, *, mode: CancelMode = "now") -> None:
+        await self._meet("request_cancel", lambda: self._store.request_cancel(turn_id, mode=mode))
 
     async def turn(self, turn_id: str) -> TurnRow | None:
         return await self._meet("turn", lambda: self._store.turn(turn_id))
@@ -206,7 +207,7 @@ class FaultyStore:
     async def to_start(self) -> Sequence[TurnRow]:
         return await self._meet("to_start", self._store.to_start)
 
-    async def to_cancel(self, owner: str) -> Sequence[str]:
+    async def to_cancel(self, owner: str) -> Sequence[tuple[str, CancelMode]]:
         return await self._meet("to_cancel", lambda: self._store.to_cancel(owner))
 
     async def to_wake(self, now: str) -> Sequence[TurnRow]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from msgspec import structs
 
 from legato.core.errors import Conflict, NotFound
+from legato.core.inputs import CancelMode
 from legato.core.records import (
     LEASE_SECONDS,
     Accepted,
@@ -143,8 +144,14 @@ def _name_the_guilty(connection: sqlite3.Connection, writes: Sequence[TurnWrite]
             raise refused(error, one.turn_id) from error
 
 
-def request_cancel(connection: sqlite3.Connection, turn_id: str) -> None:
-    connection.execute("UPDATE turn SET cancel_requested = 1 WHERE id = ? AND ended_at IS NULL", (turn_id,))
+def request_cancel(connection: sqlite3.Connection, turn_id: str, mode: CancelMode = "now") -> None:
+    connection.execute(
+        "UPDATE turn SET cancel_requested = 1, cancel_mode = CASE"
+        " WHEN 'now' IN (cancel_mode, :mode) THEN 'now'"
+        " WHEN 'after_block' IN (cancel_mode, :mode) THEN 'after_block' ELSE :mode END"
+        " WHERE id = :id AND ended_at IS NULL",
+        {"id": turn_id, "mode": mode},
+    )
 
 
 def claim(connection: sqlite3.Connection, turn_id: str, epoch: int, owner: str) -> bool:

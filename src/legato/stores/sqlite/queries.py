@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from legato.core.blocks import Block
+from legato.core.inputs import CancelMode
 from legato.core.records import (
     LEASE_SECONDS,
     Chat,
@@ -126,11 +127,12 @@ def to_start(connection: sqlite3.Connection) -> Sequence[TurnRow]:
     )
 
 
-def to_cancel(connection: sqlite3.Connection, owner: str) -> Sequence[str]:
-    found = connection.execute(
-        "SELECT id FROM turn WHERE owner = ? AND cancel_requested = 1 AND ended_at IS NULL", (owner,)
-    )
-    return [turn_id for (turn_id,) in found.fetchall()]
+def to_cancel(connection: sqlite3.Connection, owner: str) -> Sequence[tuple[str, CancelMode]]:
+    return connection.execute(
+        "SELECT id, coalesce(cancel_mode, 'now') FROM turn"
+        " WHERE owner = ? AND cancel_requested = 1 AND ended_at IS NULL",
+        (owner,),
+    ).fetchall()
 
 
 def tree(connection: sqlite3.Connection, chat_id: str) -> Sequence[TurnRow]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from legato.core.blocks import ToolResultBlock
 from legato.core.documents import Bounds
+from legato.core.inputs import CancelMode
 from legato.core.records import (
     Answer,
     Chat,
@@ -60,8 +61,8 @@ class SqliteStore:
         if writes:
             await self._writer.run(lambda connection: changes.write(connection, writes))
 
-    async def request_cancel(self, turn_id: str) -> None:
-        await self._writer.run(lambda connection: changes.request_cancel(connection, turn_id))
+    async def request_cancel(self, turn_id: str, *, mode: CancelMode = "now") -> None:
+        await self._writer.run(lambda connection: changes.request_cancel(connection, turn_id, mode))
 
     async def turn(self, turn_id: str) -> TurnRow | None:
         return await self._readers.run(lambda connection: queries.turn(connection, turn_id))
@@ -124,7 +125,7 @@ class SqliteStore:
     async def to_start(self) -> Sequence[TurnRow]:
         return await self._readers.run(queries.to_start)
 
-    async def to_cancel(self, owner: str) -> Sequence[str]:
+    async def to_cancel(self, owner: str) -> Sequence[tuple[str, CancelMode]]:
         return await self._readers.run(lambda connection: queries.to_cancel(connection, owner))
 
     async def to_wake(self, now: str) -> Sequence[TurnRow]:

@@ -15,5 +15,6 @@ ALTER TABLE round ADD COLUMN steers TEXT NOT NULL DEFAULT '[]'; -- JSON
 
 ALTER TABLE turn ADD COLUMN queue_place INTEGER;        -- among the queued of its chat, the lowest first
 CREATE INDEX turn_queued ON turn (chat_id, queue_place) WHERE status = 'queued';
+ALTER TABLE turn ADD COLUMN cancel_mode TEXT;           -- now, after_block, after_round
 -- Whose owner must be told, wherever the cancel came in.
 CREATE INDEX turn_to_cancel ON turn (owner) WHERE cancel_requested = 1 AND ended_at IS NULL;

@@ -1,0 +1,71 @@
+"""Cancels of turns: the owner acts at once, and the row says so for the next one."""
+
+from __future__ import annotations
+
+import anyio
+import msgspec
+
+from legato.core import inputs as i
+from legato.core.errors import LegatoError
+from legato.core.records import TurnRow
+from legato.core.views import CancelKept, Cancelled, TurnView
+from legato.ports import Clock, Store
+from legato.runtime import looking
+from legato.runtime.early import EarlyCancels
+from legato.runtime.runner import TurnRunner
+from legato.runtime.running import Running
+
+CANCEL_STORE_SECONDS = 1.0
+"""How long the answer to a cancel waits for its row (docs/http.md); the owner acts before."""
+
+
+class Cancelling:
+    def __init__(self, store: Store, running: Running, clock: Clock) -> None:
+        self.early = EarlyCancels(clock)
+        self._store = store
+        self._running = running
+
+    def keep(self, principal: str, turn_id: str) -> CancelKept:
+        """Of a turn that nobody has posted yet."""
+        return CancelKept(id=turn_id, stored=False, until=self.early.keep(principal, turn_id))
+
+    async def here(self, runner: TurnRunner, mode: i.CancelMode) -> Cancelled:
+        runner.receive(i.CancelRequested(mode=mode))
+        turn_id, stored = runner.row.id, False
+        view = None
+        with anyio.move_on_after(CANCEL_STORE_SECONDS):
+            try:
+                await self._store.request_cancel(turn_id, mode=mode)
+                stored = True
+                view = await looking.view(self._store, turn_id, self._running.get(turn_id))
+            except LegatoError:
+                pass  # the turn is cancelled all the same, and what was said of it is here
+        return _cancelled(view or looking.running_view(runner, (turn_id,)), stored=stored)
+
+    async def elsewhere(self, row: TurnRow, mode: i.CancelMode) -> Cancelled:
+        """Of a turn that runs in another process, waits, is queued, or has ended."""
+        stored = row.ended_at is not None or await self._note(row.id, mode)
+        begun = self._running.get(row.id)
+        if begun is not None:  # it had been stored, and was about to run
+            begun.receive(i.CancelRequested(mode=mode))
+        elif row.status in ("waiting", "queued") and stored:
+            self._running.take_up_soon(row.id)
+        return _cancelled(await looking.view(self._store, row.id, begun), stored=stored)
+
+    async def queued(self, turn_id: str) -> None:
+        """It was cancelled before it was posted."""
+        if await self._note(turn_id, "now"):
+            self._running.take_up_soon(turn_id)
+
+    async def _note(self, turn_id: str, mode: i.CancelMode) -> bool:
+        with anyio.move_on_after(CANCEL_STORE_SECONDS):
+            try:
+                await self._store.request_cancel(turn_id, mode=mode)
+            except LegatoError:
+                return False
+            return True
+        return False
+
+
+def _cancelled(view: TurnView, *, stored: bool) -> Cancelled:
+    return Cancelled(**msgspec.structs.asdict(view), stored=stored)
