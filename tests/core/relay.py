@@ -11,14 +11,17 @@ from dataclasses import dataclass, field
 
 from msgspec import UNSET
 from msgspec.structs import replace
+from tests.core.drive import row, user_turn
 from tests.core.turns import CLIENT_TOOL, PATIENT_TOOLS, Ending, Life
 
 from legato.core import actions as a
 from legato.core import events as e
 from legato.core import inputs as i
+from legato.core.ask import Message
 from legato.core.blocks import CallError
+from legato.core.messages import messages, unread
 from legato.core.plan import TurnPlan
-from legato.core.records import Answer, KeptNeed
+from legato.core.records import Answer, KeptNeed, Reading, StoredTurn
 from legato.core.resuming import Stored
 from legato.core.turn import TurnMachine
 
@@ -41,16 +44,18 @@ class Relay:
     intents: set[str] = field(default_factory=set)
     needs: dict[tuple[str, int], KeptNeed] = field(default_factory=dict)
     starts: list[a.StartTool] = field(default_factory=list)
-    reconciled: list[str] = field(default_factory=list)
+    reconciled: list[a.Reconcile] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
     wished: Counter[str] = field(default_factory=Counter)
-    requests: int = 0
+    sent: list[tuple[a.CallModel, tuple[Message, ...]]] = field(default_factory=list)
     ran: int = 0
 
     def __post_init__(self) -> None:
         self.responses = list(self.life.responses)
         self.endings = list(self.life.endings)
         self.choices = list(self.life.choices)
-        self.cancelled = False
+        self.cancelled = self.wait_over = False
+        self.readings: dict[str, Reading] = {}
         self._take_up()
 
     def run(self) -> None:
@@ -65,12 +70,15 @@ class Relay:
                     self.feed(i.CancelRequested())
                     continue
             if self.machine.waiting:
+                self._check_rest()
                 self._store(len(self.said))
-                self._answer_all()
+                self.wait_over = not self._answer_some()
                 self._take_up()
             elif self.crashes and self.crashes[0][0] <= step:
                 _, lost = self.crashes.pop(0)
                 self._store(max(self.must, len(self.said) - lost))
+                if lost % 2:
+                    self._answer_some()
                 self._take_up()
             else:
                 self._move()
@@ -99,11 +107,13 @@ class Relay:
         self.asking: list[str] = []
         self.must = 0
         self.said = []
+        self.beside: list[tuple[int, a.StoreNeed | a.TakeAnswer]] = []
         if self.epoch == 0:
             self.machine.start()
         else:
             stored = Stored(events=list(self.stored), intents=set(self.intents), needs=list(self.needs.values()))
-            self.machine.resume(stored, cancelled=self.cancelled)
+            self.machine.resume(stored, cancelled=self.cancelled, wait_over=self.wait_over)
+            self.wait_over = False
         self._perform()
 
     def feed(self, fed: i.Input) -> None:
@@ -121,8 +131,9 @@ class Relay:
     def _do(self, action: a.Action) -> None:
         match action:
             case a.CallModel():
-                self.requests += 1
-                self.must = len(self.said)
+                if action.after_seq:
+                    self.must = len(self.said)
+                self.sent.append((action, messages([user_turn("asked", "Find the dragon"), self.rows()])))
                 end = i.ResponseEnded(stop_reason="end", provider_reason=None)
                 self.stream = list(self.responses.pop(0)) if self.responses else [end]
             case a.StopModel():
@@ -133,13 +144,16 @@ class Relay:
                 self.starts.append(action)
                 self.running.append(action.call_id)
             case a.Reconcile(call_id=call_id):
-                self.reconciled.append(call_id)
+                self.reconciled.append(action)
                 self.running.append(call_id)
             case a.StoreNeed(need):
-                self.needs.setdefault((need.call_id, need.nr), KeptNeed(need=need))
+                assert (need.call_id, need.nr) not in self.needs
+                self.needs[need.call_id, need.nr] = KeptNeed(need=need)
+                self.beside.append((len(self.said), action))
                 self.asking.append(need.call_id)
             case a.TakeAnswer(call_id=call_id, nr=nr):
                 self.needs[call_id, nr] = replace(self.needs[call_id, nr], taken=True)
+                self.beside.append((len(self.said), action))
             case _:
                 pass
 
@@ -149,8 +163,9 @@ class Relay:
         moves += [("end", call_id) for call_id in self.running]
         moves += [("emit", call_id) for call_id in self.running]
         moves += [("answer", call_id) for call_id in self.asking]
+        moves += [("ask", call_id) for call_id in self.running]
         assert moves, f"owner {self.epoch} waits for nobody"
-        kind, call_id = moves[(self.choices.pop(0) if self.choices else 0) % len(moves)]
+        kind, call_id = moves[self._choose(len(moves))]
         match kind:
             case "model":
                 self.feed(self.stream.pop(0))
@@ -162,6 +177,8 @@ class Relay:
             case "end":
                 self.running.remove(call_id)
                 self.feed(self._end(call_id))
+            case "ask":
+                self.feed(i.ToolAsked(call_id=call_id, message="Go on?"))
             case "emit":
                 self.feed(i.ToolEmitted(call_id=call_id, text="looking "))
             case _:
@@ -170,16 +187,21 @@ class Relay:
                 answer = self._answer(call_id)
                 if answer is not None:
                     self.feed(i.Answered(answer=answer))
+                    self.feed(i.Answered(answer=answer, nr=self._newest(call_id).need.nr))  # seen in the store, too
+
+    def _choose(self, ways: int) -> int:
+        return (self.choices.pop(0) if self.choices else 0) % ways
 
     def _end(self, call_id: str) -> i.ToolEnd:
         self.ran += 1
-        if call_id in self.reconciled:
+        if any(call_id == asked.call_id for asked in self.reconciled):
             return i.ToolFinished(call_id=call_id, outcome="unknown", error=CallError("interrupted", "who knows"))
-        if self.ran % 5 == 0:
+        way = self._choose(8)
+        if way in (5, 6):
             self.wished[call_id] += 1
+        if way == 5:
             return i.ToolDeferred(call_id=call_id)
-        if self.ran % 7 == 0:
-            self.wished[call_id] += 1
+        if way == 6:
             return i.ToolNeedsInput(call_id=call_id, message="Which one?", state={"ran": self.ran})
         ending = self.endings.pop(0) if self.endings else Ending("ok", "done")
         error = UNSET if ending.outcome == "ok" else CallError(ending.outcome, "it said why")
@@ -187,12 +209,17 @@ class Relay:
 
     # What people and stores do
 
+    def _newest(self, call_id: str) -> KeptNeed:
+        return self.needs[max(key for key in self.needs if key[0] == call_id)]
+
     def _answer(self, call_id: str) -> Answer | None:
-        key = max((key for key in self.needs if key[0] == call_id), default=None)
-        if key is None or self.needs[key].answer is not None:
+        """Nothing where the call waits no more."""
+        if not any(key[0] == call_id for key in self.needs):
             return None
-        kept = self.needs[key]
-        way = (self.choices.pop(0) if self.choices else 0) % 4
+        kept = self._newest(call_id)
+        if kept.answer is not None or kept.taken:
+            return None
+        way = self._choose(4)
         if kept.need.kind == "client_tool":
             answer = Answer(call_id=call_id, output={"picked": way})
         elif way == 1:
@@ -201,31 +228,40 @@ class Relay:
             answer = Answer(call_id=call_id, decision="approve", input={"n": 2})
         else:
             answer = Answer(call_id=call_id, decision="approve")
-        self.needs[key] = replace(kept, answer=answer)
+        self.needs[call_id, kept.need.nr] = replace(kept, answer=answer)
+        self.answers.append(answer)
         return answer
 
-    def _answer_all(self) -> None:
-        for call_id in dict.fromkeys(call_id for call_id, _ in self.needs):
-            self._answer(call_id)
+    def _answer_some(self) -> bool:
+        """At least one, where there is one; False once nobody answers any more."""
+        waiting = list(dict.fromkeys(call_id for (call_id, _), kept in self.needs.items() if not kept.taken))
+        answered = [call_id for call_id in waiting if self._choose(3) != 2 and self._answer(call_id) is not None]
+        return bool(answered) or any(kept.answer is not None for kept in self.needs.values() if not kept.taken)
+
+    def rows(self) -> StoredTurn:
+        """The turn as its rows, everything read by a formatter that the model will be sent."""
+        turn = self.machine.turn
+        blocks = tuple(block for _, block in sorted(turn.closed.items()))
+        rows = StoredTurn(row=row("turn", "assistant"), blocks=blocks, rounds=turn.rounds, readings=self.readings)
+        for _, block in unread([rows]):
+            self.readings[block.call_id] = Reading(call_id=block.call_id, text="so", formatter="test", version=1)
+        return rows
+
+    def _check_rest(self) -> None:
+        """Nothing is left but people and clients, and readers see for whom it is that the turn waits."""
+        assert [*self.stream, *self.running] == []
+        open_needs = {call_id for (call_id, _), kept in self.needs.items() if not kept.taken}
+        assert open_needs == set(self.machine.turn.waiting)
+        assert open_needs
 
     def _store(self, upto: int) -> None:
         """The first ``upto`` events of this owner, and what came with them."""
-        kept = self.said[:upto]
-        self.stored += kept
-        known = {(event.call_id, nr) for event, nr in _numbered(self.stored, e.CallWaiting)}
-        taken = {(event.call_id, nr) for event, nr in _numbered(self.stored, e.CallAnswered)}
-        self.needs = {key: need for key, need in self.needs.items() if key in known}
-        for key, need in self.needs.items():
-            self.needs[key] = replace(need, taken=key in taken)
-
-
-def _numbered(
-    events: list[e.Event], kind: type[e.CallWaiting | e.CallAnswered]
-) -> list[tuple[e.CallWaiting | e.CallAnswered, int]]:
-    counted: dict[str, int] = {}
-    numbered: list[tuple[e.CallWaiting | e.CallAnswered, int]] = []
-    for event in events:
-        if isinstance(event, kind):
-            counted[event.call_id] = counted.get(event.call_id, 0) + 1
-            numbered.append((event, counted[event.call_id]))
-    return numbered
+        self.stored += self.said[:upto]
+        for place, action in self.beside:
+            if place <= upto:
+                continue
+            if isinstance(action, a.StoreNeed):
+                del self.needs[action.need.call_id, action.need.nr]
+            elif (action.call_id, action.nr) in self.needs:
+                key = (action.call_id, action.nr)
+                self.needs[key] = replace(self.needs[key], taken=False)
