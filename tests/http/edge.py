@@ -15,7 +15,8 @@ import httpx
 
 from legato.core.errors import Conflict, LegatoError, NotFound
 from legato.core.events import BlockDelta, Event, TurnEnd, TurnStart, encode
-from legato.core.posts import PatchChat, PostChat, PostTurn
+from legato.core.inputs import CancelMode
+from legato.core.posts import PatchChat, PostApproval, PostChat, PostToolResults, PostTurn
 from legato.core.records import Datum
 from legato.core.usage import UNKNOWN
 from legato.core.views import (
@@ -33,6 +34,7 @@ from legato.core.views import (
     TurnView,
 )
 from legato.http.app import App, HttpSettings, build_app
+from legato.runtime.kept_output import KeptOutput
 from legato.runtime.service import LOCAL, TurnService
 from legato.serve import Server, bind
 
@@ -160,6 +162,25 @@ class FakeReader:
         """Nothing is said while it would be listening."""
 
 
+class FakeOutput(KeptOutput):
+    """Pieces that are there, and then perhaps a store that is away."""
+
+    def __init__(self, *pieces: bytes, text: bool = True, cut: Exception | None = None) -> None:
+        self.tool_name = 'l"o\nok'
+        self.bytes = sum(map(len, pieces)) + (cut is not None)
+        self.text = text
+        self._there = pieces
+        self._cut = cut
+
+    @property
+    async def pieces(self) -> AsyncIterator[bytes]:
+        for piece in self._there:
+            await asyncio.sleep(0)
+            yield piece
+        if self._cut is not None:
+            raise self._cut
+
+
 class FakeService(TurnService):
     """Turns are made by tests, or by a post; ``broken`` is raised instead of every answer."""
 
@@ -169,6 +190,7 @@ class FakeService(TurnService):
         self.principals: set[str] = set()
         self.broken: Exception | None = None
         self.calls: list[tuple[str, object]] = []
+        self.kept: KeptOutput = FakeOutput(b"one ", b"two")
         self.data = Datum(index=0, media_type="text/html", sha256="ab", data=b"<script>", name='a"b\n.html')
 
     def turn(self, turn_id: str = "t1") -> FakeTurn:
@@ -202,14 +224,28 @@ class FakeService(TurnService):
         )
         return started, new
 
-    async def cancel(
-        self, turn_id: str, *, mode: Literal["now"] = "now", principal: str = LOCAL
-    ) -> tuple[Cancelled, bool]:
+    async def cancel(self, turn_id: str, *, mode: CancelMode = "now", principal: str = LOCAL) -> tuple[Cancelled, bool]:
         await self._answer("cancel", mode)
         turn = self._known(turn_id)
         turn.cancelled = True
         fields = {name: getattr(turn_view(turn_id), name) for name in turn_view(turn_id).__struct_fields__}
         return Cancelled(**fields, stored=True), turn.ended
+
+    async def tool_results(self, turn_id: str, post: PostToolResults, *, principal: str = LOCAL) -> TurnView:
+        self.principals.add(principal)
+        await self._answer("tool_results", post)
+        return turn_view(self._known(turn_id).id)
+
+    async def approve(self, turn_id: str, post: PostApproval, *, principal: str = LOCAL) -> TurnView:
+        self.principals.add(principal)
+        await self._answer("approve", post)
+        return turn_view(self._known(turn_id).id)
+
+    async def output(self, turn_id: str, call_id: str, *, principal: str = LOCAL) -> KeptOutput:
+        self.principals.add(principal)
+        await self._answer("output", (turn_id, call_id))
+        self._known(turn_id)
+        return self.kept
 
     async def get(self, turn_id: str, *, principal: str = LOCAL) -> TurnView:
         await self._answer("get", turn_id)

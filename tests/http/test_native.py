@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
+import httpx
 import pytest
 from msgspec import UNSET
-from tests.http.edge import Edge, error_with, get, serving, status_of
+from tests.http.edge import Edge, FakeOutput, error_with, get, serving, status_of
 
 from legato.core.errors import (
     Conflict,
@@ -19,7 +20,7 @@ from legato.core.errors import (
     StaleEpoch,
     StoreUnavailable,
 )
-from legato.core.posts import PatchChat, PostCancel, PostChat, PostTurn
+from legato.core.posts import PatchChat, PostApproval, PostCancel, PostChat, PostedResult, PostToolResults, PostTurn
 from legato.core.records import Datum
 from legato.http.app import HttpSettings
 from legato.http.errors import CODES
@@ -72,6 +73,126 @@ async def test_a_cancel_is_202_and_200_once_the_turn_has_ended(edge: Edge) -> No
     assert bare.json()["stored"] is True
     assert bare.json()["id"] == "t1"
     assert PostCancel() == PostCancel(mode="now")
+
+
+YES = {"call_id": "c1", "decision": "approve"}
+
+
+async def test_an_answer_is_202_with_the_turn_and_asks_the_service_for_the_principal(edge: Edge) -> None:
+    edge.service.turn()
+    results = [{"call_id": "c1", "output": None}, {"call_id": "c2", "error": "no"}]
+    async with edge.client() as client:
+        given = await client.post("/v1/turns/t1/tool_results", json={"results": results})
+        approved = await client.post("/v1/turns/t1/approvals", json={**YES, "input": {"a": 1}})
+        denied = await client.post("/v1/turns/t1/approvals", json={"call_id": "c1", "decision": "deny", "reason": "no"})
+    for answer in (given, approved, denied):
+        assert (answer.status_code, answer.json()["id"]) == (202, "t1")
+        assert answer.headers["cache-control"] == "no-store"
+    assert edge.service.calls == [
+        (
+            "tool_results",
+            PostToolResults(results=(PostedResult(call_id="c1", output=None), PostedResult(call_id="c2", error="no"))),
+        ),
+        ("approve", PostApproval(call_id="c1", decision="approve", input={"a": 1})),
+        ("approve", PostApproval(call_id="c1", decision="deny", reason="no")),
+    ]
+    assert edge.service.principals == {"local"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "place"),
+    [
+        ("approvals", {}, "/call_id"),
+        ("approvals", {"call_id": "c1"}, "/decision"),
+        ("approvals", {**YES, "decision": "maybe"}, "/decision"),
+        ("approvals", {**YES, "call_id": "c 1"}, "/call_id"),
+        ("approvals", {**YES, "call_id": "c" * 65}, "/call_id"),
+        ("approvals", {**YES, "input": [1]}, "/input"),
+        ("approvals", {**YES, "reason": "x" * 2001}, "/reason"),
+        ("approvals", {**YES, "resaon": "x"}, "/resaon"),
+        ("tool_results", {}, "/results"),
+        ("tool_results", {"results": []}, "/results"),
+        ("tool_results", {"results": [{"call_id": "c", "output": 1}] * 129}, "/results"),
+        ("tool_results", {"results": [{"output": 1}]}, "/results/0/call_id"),
+        ("tool_results", {"results": [{"call_id": "c", "error": ""}]}, "/results/0/error"),
+        ("tool_results", {"results": [{"call_id": "c", "error": "x" * 8193}]}, "/results/0/error"),
+        ("tool_results", {"results": [{"call_id": "c", "ouput": 1}]}, "/results/0/ouput"),
+        ("tool_results", {"result": []}, "/result"),
+    ],
+)
+async def test_a_wrong_answer_is_422_with_its_place(shared_edge: Edge, path: str, body: object, place: str) -> None:
+    asked = len(shared_edge.service.calls)
+    async with shared_edge.client() as client:
+        answer = await client.post(f"/v1/turns/t1/{path}", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert answer.json()["errors"][0]["path"] == place
+    assert len(shared_edge.service.calls) == asked
+
+
+@pytest.mark.parametrize("path", ["approvals", "tool_results"])
+async def test_an_answer_without_a_body_or_of_a_foreign_form_is_refused(shared_edge: Edge, path: str) -> None:
+    async with shared_edge.client() as client:
+        empty = await client.post(f"/v1/turns/t1/{path}")
+        form = await client.post(f"/v1/turns/t1/{path}", data={"call_id": "c1"})
+        read = await client.get(f"/v1/turns/t1/{path}")
+    assert [(one.status_code, one.json()["code"]) for one in (empty, form, read)] == [
+        (400, "invalid_json"),
+        (415, "unsupported_media_type"),
+        (405, "method_not_allowed"),
+    ]
+    assert read.headers["allow"] == "POST, OPTIONS"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (NotFound("no call c1 waits", code="unknown_call"), 404),
+        (Conflict("answered otherwise", code="already_answered", turn_id="t1"), 409),
+        (Conflict("it ended", code="turn_ended", turn_id="t1"), 409),
+        (Conflict("it waits no more", code="call_not_waiting", turn_id="t1"), 409),
+        (StoreUnavailable("the store is away"), 503),
+    ],
+)
+async def test_what_an_answer_is_refused_for_is_said_by_its_code(error: LegatoError, status: int) -> None:
+    async with serving(service=error_with(error)) as edge, edge.client() as client:
+        approved = await client.post("/v1/turns/t1/approvals", json=YES)
+        given = await client.post("/v1/turns/t1/tool_results", json={"results": [{"call_id": "c1", "output": 1}]})
+    for answer in (approved, given):
+        assert (answer.status_code, answer.json()["code"]) == (status, error.code)
+        assert ("retry-after" in answer.headers) == (status == 503)
+
+
+async def test_an_output_is_an_attachment_in_pieces_that_no_browser_runs(edge: Edge) -> None:
+    edge.service.turn()
+    async with edge.client() as client:
+        text = await client.get("/v1/turns/t1/outputs/c1")
+        edge.service.kept = FakeOutput(b'{"a":', b"1}", text=False)
+        json = await client.get("/v1/turns/t1/outputs/c1")
+        head = await client.head("/v1/turns/t1/outputs/c1")
+        none = await client.get("/v1/turns/t2/outputs/c1")
+        no_id = await client.get("/v1/turns/t1/outputs/c%201")
+    assert (text.status_code, text.content, json.content) == (200, b"one two", b'{"a":1}')
+    assert text.headers["content-length"] == "7"
+    assert (text.headers["content-type"], json.headers["content-type"]) == (
+        "text/plain; charset=utf-8",
+        "application/json",
+    )
+    assert text.headers["content-disposition"] == "attachment; filename*=UTF-8''l%22o%0Aok-c1.txt"
+    assert text.headers["x-content-type-options"] == "nosniff"
+    assert text.headers["content-security-policy"] == "sandbox; default-src 'none'"
+    assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", "7")
+    assert [(one.status_code, one.json()["code"]) for one in (none, no_id)] == [(404, "not_found")] * 2
+    assert edge.service.calls[0] == ("output", ("t1", "c1"))
+
+
+async def test_an_output_that_the_store_cannot_give_to_its_end_is_cut_off_not_completed(edge: Edge) -> None:
+    """Its length was said: a client must not take the half for the whole."""
+    edge.service.turn()
+    edge.service.kept = FakeOutput(b"half", cut=StoreUnavailable("the store is away"))
+    async with edge.client() as client:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.get("/v1/turns/t1/outputs/c1")
+        assert (await client.get("/livez")).status_code == 200
 
 
 @pytest.mark.parametrize(
