@@ -251,6 +251,20 @@ def answered_after_waiting() -> list[e.Event]:
     return [*events, e.CallAnswered(seq=events[-1].seq + 1, call_id="call_b")]
 
 
+@life
+def rewind_keeps_a_later_result() -> list[e.Event]:
+    """A round after a pause is asked again: its text falls, and the results that came meanwhile, after `to`, are listed
+    and stand with their indexes. A call that has its result is not waited for, though its answer came after `to`."""
+    play = Play(tools=PATIENT_TOOLS)
+    play.say(call(0), call(1, "ask_look"), ended("pause"), i.BlockOpened(key=0, block_type="text"), i.Delta(0, "Hel"))
+    play.finish(0, output="é")
+    play.answer(1, "deny")
+    play.say(i.Delta(0, "lo"))
+    play = play.next()
+    play.say(text(0, "Hello again."), ended("end"), text(0, "Done."), ended("end"))
+    return play.seen
+
+
 def _taken_over(kept: list[e.Event], lost: list[e.Event], *, epoch: int) -> list[e.Event]:
     """``kept`` are stored, ``lost`` were said and are not; then a new owner comes."""
     to = kept[-1].seq if kept else 0
