@@ -127,20 +127,49 @@ async def test_draining_goes_on_where_the_store_went_away(tmp_path: Path) -> Non
     assert files_in(tmp_path) == []
 
 
-async def test_what_a_killed_process_left_is_drained_by_the_next_and_what_a_living_one_has_is_left_alone(
+async def test_what_a_killed_process_left_is_drained_by_the_next(tmp_path: Path) -> None:
+    store = FaultyStore()
+    turn_id = await begun(store)
+    of_a_dead_process(tmp_path, make.said(turn_id, 1, 3))
+    of_a_dead_process(tmp_path, make.said(turn_id, 4, 6))
+    assert await Spool(tmp_path).drain(store)
+    assert await lines(store, turn_id) == make.segment(1, 6).lines
+    assert names(tmp_path) == []
+
+
+async def test_what_a_living_process_has_is_stored_before_others_look_at_its_turns_and_stays_its_own(
     tmp_path: Path,
 ) -> None:
+    """It might be about to drain it, and be just too late."""
     store, living, other = FaultyStore(), Spool(tmp_path), Spool(tmp_path)
-    dead, alive = await begun(store), await begun(store)
-    of_a_dead_process(tmp_path, make.said(dead, 1, 3))
-    await living.keep([make.said(alive, 1, 2)])
+    turn_id = await begun(store)
+    await living.keep([make.said(turn_id, 1, 2)])
     assert await other.drain(store)
-    assert await lines(store, dead) == make.segment(1, 3).lines
-    assert await lines(store, alive) == b""
-    assert len(files_in(tmp_path)) == 1
-    await living.close()
+    assert await lines(store, turn_id) == make.segment(1, 2).lines
+    assert (len(files_in(tmp_path)), len(store.tries)) == (1, 1)
     assert await other.drain(store)
-    assert await lines(store, alive) == make.segment(1, 2).lines
+    assert len(store.tries) == 1  # once is enough
+    await living.keep([make.said(turn_id, 3, 4)])
+    assert await other.drain(store)
+    assert await lines(store, turn_id) == make.segment(1, 4).lines
+    assert await living.drain(store)
+    assert await lines(store, turn_id) == make.segment(1, 4).lines
+    assert names(tmp_path) == []
+
+
+async def test_a_file_that_cannot_be_removed_holds_nobody_up_and_is_not_given_again(tmp_path: Path) -> None:
+    store, spool = FaultyStore(), Spool(tmp_path)
+    lost = await begun(store)
+    file = of_a_dead_process(tmp_path, make.said(lost, 1, 2))
+    assert await store.claim(lost, epoch=1, owner="somebody")
+    blocked = tmp_path / f"{file.stem}.0.kept"
+    blocked.mkdir()  # where its refused writes would go
+    assert await spool.drain(store)
+    assert await spool.drain(store)
+    assert (len(store.tries), files_in(tmp_path)) == (1, [file])
+    blocked.rmdir()
+    assert await Spool(tmp_path).drain(store)  # the next start
+    assert [kept.turn_ids for kept in kept_in(tmp_path)] == [(lost,)]
 
 
 async def test_while_one_drains_what_a_dead_process_left_nobody_else_looks_at_its_turns(tmp_path: Path) -> None:

@@ -230,9 +230,8 @@ class Tail:
         if self.on_failure is not None and not self._concluded:
             self.on_failure(failure)
 
-    def ended_as_told(self, write: TurnWrite, told: PersistenceFailedError | None) -> TurnWrite:
+    def ended_as(self, told: PersistenceFailedError | None, write: TurnWrite) -> TurnWrite:
         """``write`` with an end that says what became of it, where it holds the end."""
-        told = told or self.told
         if told is None or self.last_word is None or write.ending is None or write.segment is None:
             return write
         line, ending = self.last_word(told)
@@ -361,9 +360,9 @@ class Journal:
     async def _flush(self) -> None:
         dirty, self._dirty = self._dirty, []
         group: _Group = [(tail, tail.take()) for tail in dirty if tail.failure is None]
-        await self._keep([pair for pair in group if pair[0].spooled])
+        await self._keep([(tail, tail.ended_as(tail.told, write)) for tail, write in group if tail.spooled])
         group = [pair for pair in group if not pair[0].spooled]
-        tries = 0
+        tries, undecided = 0, False
         while group := [pair for pair in group if pair[0].failure is None]:
             error = await self._try(group)
             match error:
@@ -376,8 +375,9 @@ class Journal:
                     continue
                 case _:
                     count("journal_write_retries")
+            undecided = undecided or isinstance(error, TimeoutError)
             if self._out_of_time or self._left() <= 0:
-                await self._give_up(group, error)
+                await self._give_up(group, error, undecided=undecided)
                 return
             _logger.warning("the store did not take %d turns, trying again: %s", len(group), _reason(error))
             await self._pause(BACKOFF[min(tries, len(BACKOFF) - 1)])
@@ -435,20 +435,24 @@ class Journal:
             tail.fail(PersistenceFailedError(refusal.message, stale=isinstance(refusal, StaleEpoch)))
         return [pair for pair in group if pair[0].turn_id != refusal.turn_id]
 
-    async def _give_up(self, group: _Group, error: BaseException) -> None:
+    async def _give_up(self, group: _Group, error: BaseException, *, undecided: bool) -> None:
         """The window is over, or the server stops. Turns end with what they have said so far, unless they have let go:
-        then whoever takes them up goes on from there."""
+        then whoever takes them up goes on from there.
+
+        ``undecided``: the store may still do what it did not answer to. An end that it has may not be said otherwise.
+        """
         if self._spool is None:
             self._fail(group, error)
             return
         said = f"the store did not take what the turn said: {_reason(error)}; a file has it until the store does"
         told = None if self._closing else PersistenceFailedError(said)
+        if told is not None and not undecided:
+            group = [(tail, tail.ended_as(told, write)) for tail, write in group]
         await self._keep(group, told)
 
     async def _keep(self, group: _Group, told: PersistenceFailedError | None = None) -> None:
         if not group or self._spool is None:
             return
-        group = [(tail, tail.ended_as_told(write, told)) for tail, write in group]
         try:
             await self._spool.keep([write for _, write in group])
         except SpoolFailed as error:

@@ -1,8 +1,9 @@
 """What the store did not take, on disk until it does (P6).
 
-Synced to disk counts as stored. Each process appends to a file of its own and holds a lock on it while it lives; what a
-dead one left is drained by whoever finds it, before anybody looks at its turns. What the store will never take, since
-the turn has a newer owner by now, is set aside in a file that stays.
+Synced to disk counts as stored. Each process appends to a file of its own and holds a lock on it while it lives. What
+lies in any of them is drained by whoever is about to look at turns; the file is removed by its own process, or, once
+that is dead, by whoever finds it. What the store will never take, since the turn has a newer owner by now, is set aside
+in a file that stays.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class Spool:
         self._sealed: list[SpoolFile] = []
         """In the order of their names, which is that of their making."""
         self._foreign: set[SpoolFile] = set()
+        self._seen: dict[Path, int] = {}
+        """Files of living processes, and those that cannot be read, with the size up to which they are done with."""
         self._lock: spool_file.FolderLock | None = None
         """Held while files of others are being drained: of two drainers each would take a part, in no order."""
         self._appending = anyio.Lock()
@@ -79,7 +82,7 @@ class Spool:
             raise SpoolFailed(f"{self.folder}: {error.strerror or error}") from error
 
     async def drain(self, store: Store) -> bool:
-        """Give the store what lies here, of this process and of those that are gone, oldest first.
+        """Give the store what lies here, oldest first.
 
         True if nothing is left that it could take. What it took is not given again by this process; cancelled, or cut
         by ``StoreError``, it goes on where it was.
@@ -87,8 +90,14 @@ class Spool:
         async with self._draining:
             alone = await self._collect()
             while file := await self._oldest():
-                await self._give(file, store)
-                await self._run(file.remove)
+                try:
+                    await self._give(file, store)
+                    await self._run(file.remove)
+                except OSError as error:
+                    count("spool_failures")
+                    _logger.warning("%s stays as it is: %s", file.path, error.strerror or error)
+                    file.close()
+                self._seen[file.path] = file.size
                 self._sealed.remove(file)
                 self._foreign.discard(file)
                 self._say_how_many()
@@ -127,9 +136,12 @@ class Spool:
             self._lock = spool_file.FolderLock.take(self.folder)
         if self._lock is None:
             return False
+        self._seen = {path: size for path, size in self._seen.items() if path in foreign}
         for path in foreign:
             file = SpoolFile.adopt(path)
-            if file is not None:  # else its process lives
+            if file is not None and self._seen.get(path) == file.size:
+                file.close()
+            elif file is not None:
                 self._sealed.append(file)
                 self._foreign.add(file)
         self._sealed.sort(key=lambda file: file.path.name)
@@ -164,7 +176,7 @@ class Spool:
         while group := await self._run(partial(file.next_group, GROUP_WRITES)):
             await self._write(file, store, group)
             file.advance()
-        if file.torn:
+        if file.torn and not file.borrowed:
             count("spool_torn")
             _logger.warning("%s ends in %d bytes that are no whole record: they are left out", file.path, file.torn)
 
@@ -179,7 +191,7 @@ class Spool:
                 gone = isinstance(refusal, RowRefused) and await store.turn(refusal.turn_id) is None
                 file.refused[refusal.turn_id] = not gone
                 count("spool_refused")
-                if not gone:
+                if not gone and not file.borrowed:
                     _logger.warning("turn %s: what %s has of it is set aside: %s", refusal.turn_id, file.path, refusal)
             else:
                 count("spool_drained_writes", len(writes))

@@ -82,10 +82,15 @@ class FolderLock:
 
 
 class SpoolFile:
-    """Made, or adopted from a process that is gone; ours alone until it is closed or removed. Methods block."""
+    """Made, or adopted from a process that is gone; ours alone until it is closed or removed. Methods block.
 
-    def __init__(self, path: Path, descriptor: int, *, size: int) -> None:
+    ``borrowed``: its process lives, and removes it. What it holds by now may be read all the same, and given to the
+    store: writes may be repeated.
+    """
+
+    def __init__(self, path: Path, descriptor: int, *, size: int, borrowed: bool = False) -> None:
         self.path = path
+        self.borrowed = borrowed
         self.refused: dict[str, bool] = {}
         """Turns that the store does not take, and whether what is here of them is to be kept."""
         self.torn = 0
@@ -94,7 +99,7 @@ class SpoolFile:
         """A record was written in part and could not be taken back: nothing may come after it."""
         self._broken = False
         self._descriptor = descriptor
-        self._size = size
+        self.size = size
         self._given = self._read_to = len(MAGIC)
 
     @classmethod
@@ -120,15 +125,17 @@ class SpoolFile:
 
     @classmethod
     def adopt(cls, path: Path) -> Self | None:
-        """None if its process lives, or somebody else has just drained it. Raises ``OSError``."""
+        """None if somebody else has just drained it. Raises ``OSError``."""
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
-        if not _locked(descriptor) or os.fstat(descriptor).st_nlink == 0:
+        borrowed = not _locked(descriptor)
+        found = os.fstat(descriptor)
+        if found.st_nlink == 0:
             os.close(descriptor)
             return None
-        return cls(path, descriptor, size=os.fstat(descriptor).st_size)
+        return cls(path, descriptor, size=found.st_size, borrowed=borrowed)
 
     def append(self, writes: Sequence[TurnWrite]) -> None:
         """All of them, synced, or none. Raises ``OSError``."""
@@ -139,11 +146,11 @@ class SpoolFile:
         except OSError:
             # After a failed sync nobody knows what is on disk: what was written is taken back.
             try:
-                os.ftruncate(self._descriptor, self._size)
+                os.ftruncate(self._descriptor, self.size)
             except OSError:
                 self.spoiled = True
             raise
-        self._size += len(data)
+        self.size += len(data)
 
     def next_group(self, most: int) -> list[TurnWrite]:
         """The next writes, each of another turn; the same again until ``advance``. Empty at the end."""
@@ -157,7 +164,7 @@ class SpoolFile:
                 break
             group[write.turn_id] = write
             self._read_to = at + end
-        if not group and at < self._size:
+        if not group and at < self.size:
             self._ends_badly(at)
         return list(group.values())
 
@@ -167,6 +174,9 @@ class SpoolFile:
 
     def remove(self) -> None:
         """It is drained: only what the store refused, or nobody can read, stays. Raises ``OSError``."""
+        if self.borrowed:
+            self.close()
+            return
         kept = [turn_id for turn_id, keep in self.refused.items() if keep]
         if kept:
             data = os.pread(self._descriptor, self._given, 0)
@@ -189,14 +199,14 @@ class SpoolFile:
         data = os.pread(self._descriptor, GROUP_BYTES, at)
         if len(data) >= _HEADER.size:
             length, _, _ = _header(data, 0)
-            if len(data) < _HEADER.size + length <= self._size - at:
+            if len(data) < _HEADER.size + length <= self.size - at:
                 data = os.pread(self._descriptor, _HEADER.size + length, at)
         return data
 
     def _ends_badly(self, at: int) -> None:
         """The last record of a process that died is cut short, or its bytes never reached the disk. Anything else was
         whole once, and is kept for a person to look at."""
-        rest = os.pread(self._descriptor, self._size - at, at)
+        rest = os.pread(self._descriptor, self.size - at, at)
         self.torn = len(rest)
         self._broken = any(rest) and not (_is_cut(rest) if at else MAGIC.startswith(rest))
 
