@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sqlite3
+import urllib.request
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.cli.processes import Server, legato
+from tests.cli.processes import PATIENCE, Server, legato
 
 pytestmark = pytest.mark.slow  # each starts a process or two
 
@@ -76,6 +78,25 @@ def test_json_is_a_finding_a_line_and_the_sum_last(server: Server, turn: str, ho
         "P5",
     )
     assert (summary["type"], summary["findings"]) == ("summary", 1)
+
+
+def test_all_is_whole_after_each_kill_and_once_the_turns_have_ended(home: Path) -> None:
+    steps = ({"text": "I look. " * 30}, {"tool": "doc_search", "input": {"query": "dragon"}}, {"end": "calls"})
+    turns: list[str] = []
+    for _ in range(3):
+        with Server(cwd=home) as server:
+            turns += [server.start(*steps, {"text": "There. " * 30}) for _ in range(4)]
+            server.signal(signal.SIGKILL)
+            server.end()
+        assert legato("verify", cwd=home).stdout.endswith("nothing is wrong\n")
+    with Server(cwd=home) as server:
+        for turn in turns:
+            with urllib.request.urlopen(f"{server.url}/v1/turns/{turn}/events", timeout=PATIENCE) as events:
+                assert b"event: turn_end" in events.read()
+        server.stop()
+    verified = legato("verify", cwd=home)
+    assert verified.stdout.startswith("legato.db: 24 turns of 12 chats, ")
+    assert verified.stdout.endswith("nothing is wrong\n")
 
 
 def test_nothing_is_written_to_the_file(server: Server, turn: str, home: Path) -> None:

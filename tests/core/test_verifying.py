@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.core.turns import PATIENT_TOOLS, Ending, Life, lives
 from tests.stores.kept_lives import KeptRelay, keep, new_turns
 
@@ -22,7 +23,7 @@ from legato.core import inputs as i
 from legato.core.blocks import ImageBlock
 from legato.core.evidence import Evidence, Finding
 from legato.core.plan import TurnLimits
-from legato.core.records import Datum, NewTurns
+from legato.core.records import Datum, NewTurns, Queued
 from legato.core.verifying import verify, verify_chat
 from legato.stores.sqlite import open_sqlite
 from legato.stores.sqlite.evidence import open_evidence
@@ -109,6 +110,7 @@ IMAGE = b"\x89PNG, or so it says"
 def history(file: Path, *, chapters: int | None = None) -> Path:
     """A user turn with an image; an answer of two owners in two rounds, with an intent, an approval, a kept output."""
     relay = KeptRelay(WHOLE_LIFE, [], large=b"a large output, kept in pieces")
+    relay.feed(i.Steered(steer_id="s", text="Hurry"))
     relay.run()
     sha256 = hashlib.sha256(IMAGE).hexdigest()
     image = ImageBlock(
@@ -196,7 +198,7 @@ INSERT = "INSERT INTO block SELECT turn_id, {}, round, type, state, text, body, 
             "turn",
             "its log has turn_end, its row no",
         ),
-        ("UPDATE turn SET last_seq = last_seq + 1 WHERE id = 'turn'", "P9", "turn", "its last event is 1000008"),
+        ("UPDATE turn SET last_seq = last_seq + 1 WHERE id = 'turn'", "P9", "turn", "its last event is 1000009"),
         ("UPDATE turn SET created_at = '2027' WHERE id = 'turn'", "P5", "turn", "another created_at"),
         ("UPDATE turn SET usage = '{' WHERE id = 'turn'", "P5", "turn", "cannot be read"),
         (
@@ -274,6 +276,12 @@ INSERT = "INSERT INTO block SELECT turn_id, {}, round, type, state, text, body, 
             "call",
             "of kind input was never said",
         ),
+        # what people said meanwhile
+        ("DELETE FROM steer", "P5", "steer s", "has no row"),
+        ("UPDATE steer SET text = 'Wait'", "P5", "steer s", "have another text"),
+        ("UPDATE steer SET state = 'accepted'", "P5", "steer s", "its row says accepted, its log delivered"),
+        ("UPDATE steer SET state = 'heard'", "P5", "steer s", "cannot be read"),
+        ("INSERT INTO steer VALUES (9, 'turn', 'x', 't', 'posted', 0)", "P5", "steer x", "its log says nothing of it"),
         # the chat
         ("UPDATE chat SET active_turn_id = 'turn'", "P4", "chat", "its active turn turn has ended"),
         ("UPDATE chat SET active_turn_id = 'gone'", "P4", "chat", "its active turn gone is missing"),
@@ -291,19 +299,19 @@ def test_damage_to_a_row_is_found_and_named(file: Path, statement: str, promise:
 @pytest.mark.parametrize(
     ("edit", "place", "words"),
     [
-        (replaced(b"I will", b"I shall"), "event 6", "says that block 0 has 30 bytes, its deltas have 31"),
-        (replaced(b"I will", b"I wild"), "event 6", "block 0 has another hash than its deltas"),
-        (replaced(b"I will", b"I \xffill"), "event 4", "is no event"),
-        (replaced(b'"index":0,', b'"index": 0,'), "event 3", "its bytes are not those of an event as it is said"),
-        (replaced(b"block_delta", b"block_dalta"), "event 4", "is no event"),
+        (replaced(b"I will", b"I shall"), "event 7", "says that block 0 has 30 bytes, its deltas have 31"),
+        (replaced(b"I will", b"I wild"), "event 7", "block 0 has another hash than its deltas"),
+        (replaced(b"I will", b"I \xffill"), "event 5", "is no event"),
+        (replaced(b'"index":0,', b'"index": 0,'), "event 4", "its bytes are not those of an event as it is said"),
+        (replaced(b"block_delta", b"block_dalta"), "event 5", "is no event"),
         (replaced(b'"seq":5,', b'"seq":6,'), "event 6", "the events from 5 to 5 before it are missing"),
         (lambda lines: lines[:4] + lines[5:], "event 6", "the events from 5 to 5 before it are missing"),
         (lambda lines: lines[:4] + lines[3:], "event 4", "comes after event 4"),
         (lambda lines: lines[:1] + lines[:1] + lines[2:], "event 1", "comes after event 1"),
         (lambda lines: [one for one in lines if b'"rewind"' not in one], "event 1000002", "from 1000001 to 1000001"),
-        (replaced(b'"to":24', b'"to":25'), "event 1000001", "goes back to event 25, the last one is 24"),
-        (lambda lines: lines[:-1], "events 1 to 1000008", "the last event is 1000007"),
-        (replaced(b'"index":0,"text"', b'"index":9,"text"'), "event 4", "block 9 is not open"),
+        (replaced(b'"to":25', b'"to":26'), "event 1000001", "goes back to event 26, the last one is 25"),
+        (lambda lines: lines[:-1], "events 1 to 1000009", "the last event is 1000008"),
+        (replaced(b'"index":0,"text"', b'"index":9,"text"'), "event 5", "block 9 is not open"),
         (replaced(b'"turn_start"', b'"turn_waiting"'), "event 1", "its bytes are not those"),
     ],
 )
@@ -373,3 +381,24 @@ def test_damage_to_a_turn_that_waits_is_found_and_named(
 
 def test_a_turn_that_is_claimed_and_has_said_nothing_since_is_whole(waiting: Path) -> None:
     assert damage(waiting, "UPDATE turn SET status = 'running', wait_until = NULL, epoch = 1 WHERE id = 'turn'") == []
+
+
+def test_turns_that_wait_for_their_chat_are_whole_and_one_that_runs_beside_is_not(tmp_path: Path) -> None:
+    file = tmp_path / "legato.db"
+
+    async def queue() -> None:
+        store = await open_sqlite(file, readers=1)
+        try:
+            first = new_turns()
+            await store.begin(first)
+            second = replace(first.assistant, id="next", prev_turn_id="turn", depth=3)
+            assert first.chat is not None
+            new = NewTurns(owner=first.chat.owner, assistant=second, on_busy="behind", queue_limit=5)
+            assert await store.begin(new) == Queued("turn")
+        finally:
+            await store.close()
+
+    asyncio.run(queue())
+    assert told(file) == [("P4", "turn", "it answers an answer")]
+    found = damage(file, "UPDATE turn SET status = 'running' WHERE id = 'next'")
+    assert ("P4", "chat", "the turn has not ended, and another one is active") in found

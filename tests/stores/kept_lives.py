@@ -16,7 +16,7 @@ from legato.core import events as e
 from legato.core import inputs as i
 from legato.core.blocks import Block, TextBlock, ToolResultBlock
 from legato.core.errors import LegatoError
-from legato.core.records import Accepted, Answer, Chat, Datum, NewTurns, Reading, Rest, TurnEnding, TurnRow
+from legato.core.records import Accepted, Answer, Chat, Datum, KeptSteer, NewTurns, Reading, Rest, TurnEnding, TurnRow
 from legato.ports import Store
 from legato.runtime.journal import Journal, JournalSettings, Tail
 from legato.runtime.posted import user_write
@@ -114,6 +114,8 @@ class KeptRelay(Relay):
                 for record in turn.rounds:
                     if record.round == action.round:
                         self._tell(partial(Tail.put_round, record=record))
+            case e.Steer(steer_id=steer_id, text=text, state=state):
+                self._tell(partial(Tail.put_steer, steer=KeptSteer(steer_id=steer_id, text=text, state=state)))
             case a.CallModel():
                 self._read_results()
             case a.StoreIntent(intent):

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from legato.core.blocks import Block
-from legato.core.records import Chat, Datum, Intent, KeptNeed, LogSegment, Reading, RoundRecord, TurnRow
+from legato.core.records import Chat, Datum, Intent, KeptNeed, KeptSteer, LogSegment, Reading, RoundRecord, TurnRow
 
 Promise: TypeAlias = Literal["P2", "P3", "P4", "P5", "P7", "P9"]
 """docs/guarantees.md: what the finding breaks."""
@@ -48,6 +48,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     readings: tuple[Reading, ...] = ()
     results: dict[str, int] = {}
     needs: tuple[KeptNeed, ...] = ()
+    steers: tuple[KeptSteer, ...] = ()
     data: tuple[Datum, ...] = ()
     outputs: dict[str, tuple[tuple[int, int], ...]] = {}
     unreadable: tuple[Unreadable, ...] = ()

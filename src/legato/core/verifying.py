@@ -90,6 +90,7 @@ class _Proof:
             self._compare_blocks(log.turn)
             self._compare_rounds(log.turn)
             self._compare_needs(log.turn)
+            self._compare_steers(log.turn)
 
     def _compare_row(self, turn: Turn) -> None:
         row, begun = self._evidence.row, self.log.begun
@@ -169,6 +170,22 @@ class _Proof:
         for call_id, kept in newest.items():
             if not kept.taken and call_id not in turn.waiting and not turn.ended:
                 self._say("P5", _call(call_id), "has an open need, and does not wait")
+
+    def _compare_steers(self, turn: Turn) -> None:
+        """One that was posted to nobody's ear is returned with the end, and no event says so."""
+        kept = {steer.steer_id: steer for steer in self._evidence.steers}
+        for steer_id, said in turn.steered.items():
+            row, place = kept.get(steer_id), f"steer {steer_id}"
+            if row is None:
+                if place not in self._unreadable:
+                    self._say("P5", place, "has no row")
+            elif row.text != said.text:
+                self._say("P5", place, "its row and its log have another text")
+            elif turn.ended and row.state != said.state:
+                self._say("P5", place, f"its row says {row.state}, its log {said.state}")
+        for steer_id in kept.keys() - turn.steered.keys() if turn.ended else ():
+            if kept[steer_id].state != "returned":
+                self._say("P5", f"steer {steer_id}", f"is {kept[steer_id].state}, and its log says nothing of it")
 
     # What each row says of itself
 
@@ -326,6 +343,7 @@ def verify_chat(evidence: ChatEvidence) -> list[Finding]:
         findings.append(Finding(chat_id=chat.id, turn_id=turn_id, place=place, promise="P4", message=message))
 
     unended = [row.id for row in evidence.turns if row.ended_at is None and row.role == "assistant"]
+    queued = {row.id for row in evidence.turns if row.status == "queued"}
     if chat.active_turn_id is None and unended:
         say(unended[0], "chat", "the turn has not ended, and its chat has no active turn")
     elif chat.active_turn_id is not None and chat.active_turn_id not in unended:
@@ -335,7 +353,7 @@ def verify_chat(evidence: ChatEvidence) -> list[Finding]:
             f"its active turn {chat.active_turn_id} {'has ended' if chat.active_turn_id in turns else 'is missing'}",
         )
     for turn_id in unended if chat.active_turn_id is not None else ():
-        if turn_id != chat.active_turn_id:
+        if turn_id != chat.active_turn_id and turn_id not in queued:
             say(turn_id, "chat", "the turn has not ended, and another one is active")
     if chat.head_turn_id is not None and chat.head_turn_id not in turns:
         say(None, "chat", f"its head {chat.head_turn_id} is missing")

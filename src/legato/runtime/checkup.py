@@ -22,7 +22,7 @@ UNPACKED = 1_000
 def of_the_file(archive: Archive, *, now: str) -> Iterator[Ailment]:
     """Raises ``StoreUnavailable``."""
     state = archive.file_state()
-    size = f"{state.bytes:,} bytes, and {state.wal_bytes:,} beside it"
+    size = f"{state.bytes:,} bytes, and {state.wal_bytes:,} bytes beside it"
     yield Ailment(level="noted", about="database", message=f"{state.turns:,} turns of {state.chats:,} chats in {size}")
     for problem in state.problems:
         yield Ailment(level="degraded", about="database", message=f"its pages do not fit together: {problem}")

@@ -225,6 +225,11 @@ class _Reader:
                     _need_of,
                 )
             ),
+            steers=tuple(
+                self._read(
+                    self._fetched(rows.KEPT_STEER, "steer", "place"), lambda one: f"steer {one[0]}", rows.kept_steer_of
+                )
+            ),
             data=tuple(
                 self._read(
                     self._fetched(rows.DATUM, "datum", "idx"), lambda one: f"data of block {one[1]}", rows.datum_of
