@@ -17,16 +17,30 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
-from tests.e2e.house import BOUND, MODELS, Json, Stage, Visitor, configured, playing, serving, spawned, upstream_environ
+from tests.e2e.house import (
+    BOUND,
+    MODELS,
+    Json,
+    Stage,
+    Visitor,
+    configured,
+    playing,
+    serving,
+    spawned,
+    unpaired,
+    upstream_environ,
+)
 
+from legato import tool
 from legato.core import events as e
+from legato.core.blocks import ToolResultBlock
 from legato.core.fold import fold
 from legato.observability import process
 from legato.ports import Store
 from legato.runtime.spool_file import files_in, kept_in
 from legato.stores.sqlite import SqliteStore
 from legato.testing.store import FaultyStore
-from legato.testing.upstream import Gate, Say, Script, Upstream
+from legato.testing.upstream import Call, Gate, Say, Script, Upstream
 
 
 class Inside:
@@ -218,6 +232,81 @@ async def test_where_the_spool_cannot_be_written_either_the_turn_ends_and_its_ch
         assert (await house.folded(next_turn)).status == "complete"
 
 
+async def test_an_end_that_a_hanging_store_may_still_write_is_said_as_it_will_be_kept(tmp_path: Path) -> None:
+    """A write that was given up on may still happen: it must not have another end than the one a reader heard."""
+    async with faulty(tmp_path, retry_window=0.3, storage__persist_timeout=0.1) as ((house, upstream), inside):
+        upstream.enqueue(Script([Say("Talking"), Gate("here"), Say(" on")]))
+        turn_id = await house.ask("Talk", model=MODELS["anthropic"])
+        await upstream.reached("here")
+        inside.store.hold("write")
+        async with reading(house, turn_id) as read:
+            upstream.release("here")
+        assert len(files_in(spool_of(tmp_path))) == 1
+        inside.store.back()
+        assert await house.followed(turn_id, each=True) == read
+        await until(lambda: left(tmp_path) == [])
+        [(status,)] = rows(tmp_path, "SELECT status FROM turn WHERE id = ?", turn_id)
+        end = read[-1]
+        assert isinstance(end, e.TurnEnd)
+        assert end.status == status
+
+
+async def test_a_tool_with_effects_does_not_start_on_an_intent_that_only_the_spool_has(tmp_path: Path) -> None:
+    """The turn ends there, with a result for the call, and the next request is one that the vendor takes."""
+    ran: list[str] = []
+
+    @tool(effect="write")
+    async def save(what: str) -> str:
+        """Save it."""
+        ran.append(what)
+        return "saved"
+
+    inside = Inside()
+    async with playing(tmp_path, tools=(save,), around=inside.around, retry_window=0.3) as (house, upstream):
+        upstream.enqueue(Script([Say("I save."), Gate("here"), Call("save", {"what": "it"})]))
+        started = await house.post("Talk", model=MODELS["anthropic"])
+        turn_id = started["assistant_turn"]["id"]
+        await upstream.reached("here")
+        inside.store.full()
+        async with reading(house, turn_id) as read:
+            upstream.release("here")
+        assert error_of(read) == "persistence_failed"
+        results = [block for block in fold(read).blocks if isinstance(block, ToolResultBlock)]
+        assert [(result.state, result.outcome) for result in results] == [("complete", "cancelled")]
+        inside.store.back()
+        assert await house.followed(turn_id, each=True) == read
+        await until(lambda: left(tmp_path) == [])
+        upstream.enqueue(Script([Say("Yes.")]))
+        next_turn = await house.ask("And now?", chat_id=started["chat"]["id"], model=MODELS["anthropic"])
+        assert (await house.folded(next_turn)).status == "complete"
+        assert unpaired(upstream.requests[-1].body) == []
+        assert ran == []
+
+
+async def test_a_turn_that_comes_to_rest_while_the_store_is_away_waits_and_goes_on_with_its_answer(
+    tmp_path: Path,
+) -> None:
+    client_tools = [{"name": "locate", "input_schema": {"type": "object"}}]
+    async with faulty(tmp_path, retry_window=0.3) as ((house, upstream), inside):
+        upstream.enqueue(Script([Say("Where?"), Gate("here"), Call("locate", {}, id="toolu_1")]))
+        turn_id = await house.ask("Talk", model=MODELS["anthropic"], client_tools=client_tools)
+        await upstream.reached("here")
+        inside.store.full()
+        upstream.release("here")
+        waiting = await house.until(turn_id, lambda event: isinstance(event, e.CallWaiting))
+        assert isinstance(waiting, e.CallWaiting)
+        await house.until(turn_id, lambda event: isinstance(event, e.TurnWaiting))
+        inside.store.back()
+        await until(lambda: left(tmp_path) == [])
+        assert (await house.turn(turn_id))["status"] == "waiting"
+        upstream.enqueue(Script([Say("Oslo, then.")]))
+        answer = {"results": [{"call_id": waiting.call_id, "output": "Oslo"}]}
+        answered = await house.client.post(f"/v1/turns/{turn_id}/tool_results", json=answer)
+        assert answered.status_code == 202, answered.text
+        turn = await house.folded(turn_id)
+        assert (turn.status, turn.error) == ("complete", None)
+
+
 @pytest.mark.slow
 async def test_a_server_killed_while_it_spools_loses_nothing_that_it_said_was_kept(tmp_path: Path) -> None:
     """Another process holds the database; one kill as soon as a file is there, one after the end was said."""
@@ -394,6 +483,30 @@ async def test_over_the_bound_new_turns_are_503_and_running_ones_wait_at_the_pro
         assert journal.unsaved_bytes() == 0
         upstream.enqueue(Script([Say("Yes.")]))
         assert (await house.folded(await house.ask(**body))).status == "complete"
+
+
+@pytest.mark.parametrize("client", ["aiohttp", "direct"])
+async def test_the_silence_of_a_provider_that_is_not_read_is_no_stall(client: str, tmp_path: Path) -> None:
+    """Tries with 0.1 s each and pauses between them take a multiple of the idle timeout of 0.5 s."""
+    flags: dict[str, Json] = {
+        "limits__unsaved_bytes": 100_000,
+        "storage__persist_timeout": 0.1,
+        "providers__anthropic__client": client,
+        "providers__anthropic__idle_timeout": 0.5,
+    }
+    async with faulty(tmp_path, **flags) as ((house, upstream), inside):
+        upstream.enqueue(Script([Say("Now:"), Gate("here"), Say("", pieces=["p" * 4_000] * 500)]))
+        turn_id = await house.ask("Talk", model=MODELS["anthropic"])
+        await upstream.reached("here")
+        inside.store.hold("write")
+        slowed, tries = process.value("provider_slowed"), process.value("journal_write_retries")
+        async with reading(house, turn_id) as read:
+            upstream.release("here")
+            await until(lambda: process.value("provider_slowed") > slowed)
+            await until(lambda: process.value("journal_write_retries") >= tries + 6)
+            inside.store.back()
+        assert error_of(read) is None
+        assert text_of(read) == "Now:" + "p" * 4_000 * 500
 
 
 async def test_the_script_provider_waits_as_a_socket_does(tmp_path: Path) -> None:
