@@ -310,7 +310,8 @@ class Store(Protocol):
 
 class Documents(Protocol):
     """Workspaces of documents, one for each owner (core.documents). Raises ``RequestError`` for what is asked wrongly,
-    as ``core.workspace`` says, and ``StoreError``. ``folder`` is "" or ends with a slash, as ``folder_path`` gives it."""
+    as ``core.workspace`` says, and ``StoreError``. ``folder`` is "" or ends with a slash, as ``folder_path`` gives
+    it."""
 
     async def change(self, owner: str, change: Change, *, key: str | None = None) -> Changed:
         """All of it or nothing, in one transaction, and stored when it returns. A ``key`` that came before gives what
@@ -334,7 +335,8 @@ class Documents(Protocol):
         """Those that are kept, the newest first; of the last deleted one where none is at the path."""
 
     async def entries(self, owner: str, folder: str, *, max_bytes: int) -> Sequence[Entry]:
-        """Every document in a folder and below, by path. Raises ``InvalidRequest`` where they are over ``max_bytes``."""
+        """Every document in a folder and below, by path. Raises ``InvalidRequest`` where they have over ``max_bytes``.
+        """
 
 
 class Archive(Protocol):

@@ -8,12 +8,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from legato import tool
+from legato.core import events as e
 from legato.core import inputs as i
 from legato.core.ask import Ask
 from legato.core.blocks import Block
+from legato.core.messages import CORRECTION
+from legato.core.records import Reading
 from legato.core.views import TurnView
 from legato.ports import Dropped, ModelInfo, Resolved, Sink
 from legato.runtime.service import TurnService
@@ -139,3 +143,42 @@ async def test_a_provider_with_a_bug_ends_its_own_turn_in_an_error() -> None:
     turn = await ended(Played(play))
     assert turn.error is not None
     assert turn.error.code == "internal"
+
+
+async def test_that_a_result_must_not_be_read_is_stored_before_its_response_has_ended() -> None:
+    """A next owner has to know it: the result itself says that all went well."""
+    store, ran = MemoryStore(), anyio.Event()
+
+    async def play(ask: Ask, sink: Sink) -> None:
+        if ask.round > 1:
+            sink([*SAID, END])
+            return
+        sink(CALL[:2])
+        await ran.wait()
+        sink([i.CallPoisoned(key=0, message="its name became 'put'")])
+        kept: dict[str, Reading] = {}
+        while not kept:
+            [row] = await store.unended()
+            stored = await store.load(row.id)
+            kept = {} if stored is None else stored.readings
+            await anyio.lowlevel.checkpoint()
+        [reading] = kept.values()
+        assert reading.formatter == CORRECTION
+        assert "its name became 'put'" in reading.text
+        sink([CALL[2]])
+
+    tools = ToolRegistry([look])
+    service = TurnService(
+        store=store,
+        models=OneModel(Played(play)),
+        tools=tools,
+        formatters=tools.formatters,
+        toolbox=Toolbox(tools),
+    )
+    with anyio.fail_after(10):
+        async with service:
+            turn = await service.start("Go")
+            async for event in service.follow(turn.id):
+                if isinstance(event, e.BlockStop) and event.outcome == "ok":
+                    ran.set()
+            assert (await service.get(turn.id)).error is None

@@ -27,6 +27,8 @@ from legato.core.scribe import Scribe
 from legato.core.text import clean
 from legato.core.twins import Twins
 
+CALL_CHANGED = "call_changed"
+"""The code of the notice that arguments changed after their call was sealed."""
 INTERRUPTED = CallError("interrupted", "interrupted; it may have taken effect; check before repeating")
 """Of a call that ran when its owner died, and of which nobody can tell what became of it."""
 NOBODY_ANSWERED = CallError("wait_timeout", "nobody answered in time")
@@ -288,7 +290,7 @@ class Calls:
             if call.key != key or call.poisoned or not (call.begun or call.state != "done"):
                 continue
             call.poisoned = True
-            self._scribe.note("call_changed", f"{call.tool_name}: {message}")
+            self._scribe.note(CALL_CHANGED, f"{call.tool_name}: {message}")
             if call.begun:
                 call.correction = f"the arguments changed after the call had started: {message}"
                 self.run_late(call.tool_name)

@@ -18,8 +18,7 @@ from legato.core.usage import UNKNOWN, Usage
 
 Role: TypeAlias = Literal["user", "assistant"]
 LEASE_SECONDS = 30.0
-"""How long a turn is its owner's without a word from it. What an owner may lose by a pause, and what a turn waits at most
-for the next owner (P8)."""
+"""How long a turn is its owner's without a word from it: the longest that a turn waits for the next owner (P8)."""
 
 
 class Chat(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,9 +22,10 @@ from legato.core import actions as a
 from legato.core import events as e
 from legato.core import inputs as i
 from legato.core.ask import Ask, Message
-from legato.core.blocks import CallError, FileBlock, ImageBlock, Json
+from legato.core.blocks import CallError, FileBlock, ImageBlock, Json, ToolResultBlock
+from legato.core.calls import CALL_CHANGED
 from legato.core.errors import InvalidRequest, StoreError
-from legato.core.messages import data_needed, first_difference, messages, unread
+from legato.core.messages import CORRECTION, data_needed, first_difference, messages, unread
 from legato.core.records import Answer, Intent, KeptSteer, Reading, Rest, Span, StoredTurn, TurnEnding, TurnRow
 from legato.core.resuming import Stored
 from legato.core.turn import TurnMachine
@@ -274,9 +275,20 @@ class TurnRunner:
                 for record in self.machine.turn.rounds:
                     if record.round == event.round:
                         self._tail.put_round(record)
+                if isinstance(event, e.Notice) and event.code == CALL_CHANGED:
+                    self._keep_corrections()
             case _:
                 pass
         self.live.append(line)
+
+    def _keep_corrections(self) -> None:
+        """A result that was said before its call proved wrong: what the model must read instead is stored with the
+        notice, so that a next owner knows it."""
+        said = {block.call_id for block in self.machine.turn.closed.values() if isinstance(block, ToolResultBlock)}
+        for call_id, text in self.machine.corrections.items():
+            if call_id in said and call_id not in self._readings:
+                self._readings[call_id] = Reading(call_id=call_id, text=text, formatter=CORRECTION, version=1)
+                self._tail.add_readings([self._readings[call_id]])
 
     def _do(self, action: a.Action) -> None:
         tasks = self._tasks

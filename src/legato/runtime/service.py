@@ -216,8 +216,8 @@ class TurnService:
     async def cancel(
         self, turn_id: str, *, mode: i.CancelMode = "now", principal: str = LOCAL
     ) -> tuple[Cancelled | CancelKept, bool]:
-        """The turn, and whether it had ended before. The owner acts at once, whatever the store does. A cancel of a turn
-        that is not known yet is remembered for a minute."""
+        """The turn, and whether it had ended before. The owner acts at once, whatever the store does. A cancel of a
+        turn that is not known yet is remembered for a minute."""
         runner = self._running.get(turn_id)
         if runner is not None and runner.principal == principal:
             return await self._cancelling.here(runner, mode), False
