@@ -23,6 +23,7 @@ from legato.core import events as e
 from legato.core import inputs as i
 from legato.core.blocks import Outcome
 from legato.core.plan import TurnLimits
+from legato.core.usage import UNKNOWN, Prices, Usage, of_a_death
 
 HARD = i.TimeUp(kind="hard")
 
@@ -367,3 +368,30 @@ def test_a_refusal_is_a_whole_response_and_its_usage_is_what_was_reported() -> N
     play = Play()
     play.say(used(10, 1), thinking(0, "no"), ended("refusal"))
     assert play.turn.usage.source == "reported"
+
+
+def test_a_response_that_was_cut_is_estimated_by_what_came_of_it_and_what_was_asked() -> None:
+    """Hazard 24: some vendors say figures at the end only, and others begin with a figure that is too small."""
+    play = Play()
+    play.say(i.RequestSent(400), i.BlockOpened(key=0, block_type="text"), i.Delta(0, "x" * 41), CANCEL)
+    usage = play.turn.usage
+    assert (usage.input_tokens, usage.output_tokens, usage.source) == (100, 11, "estimated")
+    assert (usage.cost_usd, usage.cache_read_tokens) == (None, None)
+    reported = Play()
+    reported.say(i.RequestSent(400), used(7, 1), i.BlockOpened(key=0, block_type="text"), i.Delta(0, "x" * 41), CANCEL)
+    assert (reported.turn.usage.input_tokens, reported.turn.usage.output_tokens) == (7, 11)
+
+
+def test_a_request_of_which_nothing_came_is_unknown_and_not_free() -> None:
+    play = Play()
+    play.say(i.RequestSent(400), CANCEL)
+    assert play.turn.usage == UNKNOWN
+
+
+def test_what_an_estimate_costs_is_known_where_the_prices_are() -> None:
+    prices = Prices(input=3.0, output=15.0)
+    assert of_a_death(UNKNOWN, said=400, asked=4_000, prices=prices).cost_usd == 0.0045
+    begun = Usage(input_tokens=1_000, output_tokens=1, cost_usd=0.003015, source="reported")
+    assert of_a_death(begun, said=404, asked=None, prices=prices).cost_usd == 0.004515
+    assert of_a_death(begun, said=404, asked=None, prices=Prices()).cost_usd is None
+    assert of_a_death(UNKNOWN, said=400, asked=None, prices=prices).cost_usd is None

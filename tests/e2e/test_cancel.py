@@ -20,8 +20,10 @@ from legato.core import events as e
 from legato.core.blocks import TextBlock, ToolResultBlock, ToolUseBlock
 from legato.core.fold import Turn, fold
 from legato.observability import process
+from legato.ports import Store
 from legato.testing.check import signatures_in
 from legato.testing.script import Wire
+from legato.testing.store import FaultyStore
 from legato.testing.upstream import (
     Call,
     End,
@@ -413,6 +415,58 @@ async def test_a_cancel_may_come_between_the_last_result_and_the_next_round(tmp_
         check_cancelled(turn)
         upstream._answers.clear()
         await go_on(house, upstream, started["chat"]["id"])
+
+
+@WIRES
+async def test_a_cancelled_request_is_counted_and_said_to_be_an_estimate(wire: Wire, tmp_path: Path) -> None:
+    """Hazard 24: neither missing nor 0."""
+    async with playing(tmp_path) as (house, upstream):
+        upstream.enqueue(Script([Say("word " * 200), Gate("here")]), Script([Gate("before")]))
+        turn_id = await house.ask("Talk", model=MODELS[wire])
+        await upstream.reached("here")
+        await house.until(turn_id, lambda event: isinstance(event, e.BlockDelta) and event.seq > 100)
+        await house.cancel(turn_id)
+        said = sum(len(block.text.encode()) for block in (await house.folded(turn_id)).blocks)
+        cut = await house.turn(turn_id)
+        silent_id = await house.ask("Talk", model=MODELS[wire])
+        await upstream.reached("before")
+        await house.cancel(silent_id)
+        await house.followed(silent_id)
+        silent = await house.turn(silent_id)
+    usage = cut["rounds"][0]["usage"]
+    assert usage == cut["usage"]
+    assert (usage["source"], usage["output_tokens"]) == ("estimated", -(-said // 4))
+    assert usage["input_tokens"] > 0
+    assert usage["cost_usd"] > 0
+    assert silent["usage"]["source"] in ("estimated", "unknown")
+    assert silent["usage"]["output_tokens"] != 0
+
+
+async def test_a_cancel_hangs_up_though_the_store_stands_still(tmp_path: Path) -> None:
+    """P6, P11: nothing that is stored is waited for between the cancel and the vendor's socket."""
+    faulty: list[FaultyStore] = []
+
+    def around(store: Store) -> Store:
+        faulty.append(FaultyStore(store))
+        return faulty[0]
+
+    async with playing(tmp_path, around=around) as (house, upstream):
+        upstream.enqueue(Script([Say("Talking."), Gate("here")]))
+        turn_id = await house.ask("Talk", model=MODELS["anthropic"])
+        await upstream.reached("here")
+        faulty[0].hold()
+        answers: list[Json] = []
+
+        async def cancel() -> None:
+            answers.append(await house.cancel(turn_id))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(cancel)
+            await upstream.hung_up(1)
+            assert answers == []
+        assert answers[0]["stored"] is False
+        faulty[0].back()
+        check_cancelled(await house.folded(turn_id))
 
 
 async def test_a_cancel_after_the_block_lets_it_be_said_and_hangs_up(tmp_path: Path) -> None:

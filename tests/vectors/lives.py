@@ -347,6 +347,32 @@ def interrupted_by_a_crash() -> list[e.Event]:
 
 
 @life
+def steered() -> list[e.Event]:
+    """What people say into a turn: told to its round behind its results, told to one more round, and given back."""
+    play = Play(tools=PATIENT_TOOLS, limits=TurnLimits(rounds=3))
+    play.say(call(0), i.Steered(steer_id="s1", text="Shorter, please."), ended())
+    play.finish(0)
+    play.say(text(0, "Short."), i.Steered(steer_id="s2", text="And colder. \N{SNOWFLAKE}"), ended("end"))
+    play.say(text(0, "Brr."), i.Steered(steer_id="s3", text="Too late."), ended("end"))
+    return play.events
+
+
+@life
+def steered_and_rewound() -> list[e.Event]:
+    """The round that was told something is asked again: it is told so anew."""
+    said = steered()
+    place = [at for at, event in enumerate(said) if isinstance(event, e.RoundStart)][1]
+    events = _taken_over(said[:place], said[place:-1], epoch=1)
+    seq = events[-1].seq
+    return [
+        *events,
+        e.RoundStart(seq=seq + 1, round=2, attempt=2, model="m", provider="p"),
+        e.Steer(seq=seq + 2, steer_id="s1", text="Shorter, please.", state="delivered"),
+        e.BlockStart(seq=seq + 3, index=2, round=2, block_type="text"),
+    ]
+
+
+@life
 def approved_with_other_arguments() -> list[e.Event]:
     """A person approves other arguments than the model's while the model still talks: the call keeps the model's, its
     result says what ran. Another call is denied: it has a result and no `tool_start`."""

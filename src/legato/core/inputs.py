@@ -66,6 +66,12 @@ class CallPoisoned(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
+class RequestSent(msgspec.Struct, frozen=True):
+    """The request that was asked for is on its way, and has so many bytes."""
+
+    bytes: int
+
+
 class UsageReported(msgspec.Struct, frozen=True, kw_only=True):
     """The figures of this response so far; each report replaces the one before."""
 
@@ -200,6 +206,7 @@ ToolEnd: TypeAlias = ToolFinished | ToolDeferred | ToolNeedsInput
 
 Input: TypeAlias = (
     ProviderInput
+    | RequestSent
     | IntentStored
     | ToolEmitted
     | ToolEnd

@@ -8,6 +8,7 @@ import msgspec
 
 from legato.core.records import KeptSteer
 from legato.core.schedule import ToolRule
+from legato.core.usage import Prices
 
 SOFT_END = (
     "Only one more round of tool calls is possible after this one. "
@@ -42,5 +43,6 @@ class TurnPlan(msgspec.Struct, frozen=True, kw_only=True):
     limits: TurnLimits = TurnLimits()
     steers: Sequence[KeptSteer] = ()
     """Posted while the turn was queued."""
+    prices: Prices = Prices()
     cancelled: bool = False
     """A cancel was asked for before it began."""

@@ -13,11 +13,11 @@ from msgspec import UNSET, UnsetType
 from legato.core import arguments
 from legato.core import events as e
 from legato.core import inputs as i
-from legato.core.blocks import CallError, Json, Origin, Outcome
+from legato.core.blocks import CallError, Json, Origin, Outcome, ToolResultBlock
 from legato.core.results import stop_partial
 from legato.core.scribe import Scribe
 from legato.core.text import clean
-from legato.core.usage import UNKNOWN, Usage
+from legato.core.usage import UNKNOWN, Prices, Usage, of_a_death
 
 
 class SealedCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +68,8 @@ class Response:
         self.round = round
         self.attempt = attempt
         self.usage: Usage = UNKNOWN
+        self.asked: int | None = None
+        """Bytes of the request, once it is sent."""
         self._scribe = scribe
         self._turn_id = turn_id
         self._argument_limit = argument_limit
@@ -81,6 +83,16 @@ class Response:
     @property
     def began(self) -> bool:
         return self.last_index >= 0
+
+    def used_at_death(self, prices: Prices) -> Usage:
+        """What the vendor reported before it died is not the whole of it."""
+        turn = self._scribe.turn
+        said = sum(
+            len(block.text.encode())
+            for block in turn.blocks
+            if block.round == self.round and not (isinstance(block, ToolResultBlock) and block.origin != "provider")
+        )
+        return of_a_death(self.usage, said=said, asked=self.asked, prices=prices)
 
     def open(self, opened: i.BlockOpened) -> None:
         scribe = self._scribe

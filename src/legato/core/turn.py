@@ -129,6 +129,8 @@ class TurnMachine:
                 self._call_poisoned(input)
             case i.UsageReported():
                 self._usage_reported(input)
+            case i.RequestSent():
+                self._response.asked = input.bytes
             case i.ResponseEnded():
                 self._response_ended(input)
             case i.ResponseFailed():
@@ -362,10 +364,7 @@ class TurnMachine:
         kept_to: int | None = None,
     ) -> None:
         response = self._response
-        usage = response.usage
-        if commitment != "committed" and stop_reason != "refusal" and usage.source == "reported":
-            # What the vendor reported before a response died is not the whole of it.
-            usage = replace(usage, source="estimated")
+        whole = commitment == "committed" or stop_reason == "refusal"
         self._scribe.say(
             e.RoundStop(
                 seq=self._scribe.next_seq(),
@@ -374,7 +373,7 @@ class TurnMachine:
                 commitment=commitment,
                 stop_reason=stop_reason,
                 provider_reason=None if provider_reason is None else clean(provider_reason),
-                usage=usage,
+                usage=response.usage if whole else response.used_at_death(self.plan.prices),
                 kept_to=UNSET if kept_to is None else kept_to,
             )
         )

@@ -25,6 +25,42 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 UNKNOWN = Usage()
 
+BYTES_PER_TOKEN = 4
+"""Of English and of JSON, with the tokenizers of 2026; other languages have fewer. An estimate says that it is one."""
+
+
+class Prices(msgspec.Struct, frozen=True):
+    """USD per million tokens; None where not known."""
+
+    input: float | None = None
+    output: float | None = None
+
+
+def of_a_death(reported: Usage, *, said: int, asked: int | None, prices: Prices) -> Usage:
+    """What a response used that came to no end. ``reported`` are the vendor's last figures, ``said`` the bytes that came
+    of it, ``asked`` those of the request. Nothing is made up where nothing came: a request may have cost nothing."""
+    if not said:
+        return UNKNOWN if reported.source == "unknown" else msgspec.structs.replace(reported, source="estimated")
+    before = reported.output_tokens or 0
+    written = max(before, -(-said // BYTES_PER_TOKEN))
+    read = reported.input_tokens
+    if read is None and asked is not None:
+        read = -(-asked // BYTES_PER_TOKEN)
+    cost = reported.cost_usd
+    if prices.output is None:
+        cost = cost if written == before else None
+    elif cost is not None:
+        cost += (written - before) * prices.output / 1e6
+    elif read is not None and prices.input is not None:
+        cost = (read * prices.input + written * prices.output) / 1e6
+    return msgspec.structs.replace(
+        reported,
+        input_tokens=read,
+        output_tokens=written,
+        cost_usd=None if cost is None else round(cost, 9),
+        source="estimated",
+    )
+
 
 def total(usages: Iterable[Usage]) -> Usage:
     """The sum, with the weakest source. A figure that one of them does not know is summed over those that do,

@@ -361,6 +361,7 @@ class TurnRunner:
                 if asked.retry:
                     await anyio.sleep(_backoff(asked.retry, asked.retry_after))
                 request = await self._prepare(asked)
+                self.receive(i.RequestSent(len(msgspec.json.encode((request.system, request.tools, request.messages)))))
                 await self._provider.stream(request, self._hear)
                 self._fail(scope, "provider_cut", "the response came to no end", retryable=True)
             except PersistenceFailedError:

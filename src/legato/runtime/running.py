@@ -24,6 +24,7 @@ from legato.core.records import Chat, KeptNeed, KeptSteer, Limits, StoredTurn, T
 from legato.core.resuming import RECOVERIES, Stored, recoveries
 from legato.core.schedule import ToolRule
 from legato.core.turn import TurnMachine
+from legato.core.usage import Prices
 from legato.observability import count
 from legato.ports import Models, Resolved
 from legato.runtime.admission import Admission
@@ -390,6 +391,7 @@ class Running:
         return runner
 
     def _machine(self, row: TurnRow, resolved: Resolved, rounds: int, steers: Sequence[KeptSteer] = ()) -> TurnMachine:
+        info = resolved.provider.model(resolved.model)
         plan = TurnPlan(
             turn_id=row.id,
             chat_id=row.chat_id,
@@ -400,6 +402,7 @@ class Running:
             tools=self._rules(row),
             client_tools=() if row.request is None else [tool.name for tool in row.request.client_tools],
             limits=msgspec.structs.replace(self._limits, rounds=rounds, retries=resolved.provider.max_retries),
+            prices=Prices() if info is None else Prices(info.input_price, info.output_price),
             steers=steers,
             cancelled=row.cancel_requested,
         )
