@@ -85,6 +85,12 @@ class TurnMachine:
         return self._phase == "waiting"
 
     @property
+    def said_half(self) -> bool:
+        """A block of the model is open."""
+        starts = [block.start for block in self.turn.open.values()]
+        return any(start.block_type != "tool_result" or start.origin == "provider" for start in starts)
+
+    @property
     def corrections(self) -> dict[str, str]:
         return self._calls.corrections
 
@@ -261,7 +267,7 @@ class TurnMachine:
         if sealed is not None:
             self._unreported = True
             self._calls.seal(self._response, sealed, last_round=self._last_round)
-        if self._stops_after == "after_block" and not self._said_half:
+        if self._stops_after == "after_block" and not self.said_half:
             self._halt(BY_CANCEL, CANCELLED)
         elif sealed is not None:
             self._calls.start_ready()
@@ -529,12 +535,6 @@ class TurnMachine:
             )
         )
         self._retry_after = None
-
-    @property
-    def _said_half(self) -> bool:
-        """A block of the model is open."""
-        starts = [block.start for block in self.turn.open.values()]
-        return any(start.block_type != "tool_result" or start.origin == "provider" for start in starts)
 
     def _cancel(self, asked: i.CancelRequested) -> None:
         """Now, or once what the model says has come to an end; the strictest of several counts. Between responses no

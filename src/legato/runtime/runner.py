@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
@@ -33,6 +32,7 @@ from legato.core.usage import UNKNOWN
 from legato.observability import count
 from legato.ports import Clock, Formatters, Provider, Store, Tools
 from legato.runtime.asking import Question, ask, read_results, with_readings
+from legato.runtime.backoff import backoff
 from legato.runtime.journal import Journal, PersistenceFailedError, Tail
 from legato.runtime.lease import Lease
 from legato.runtime.live import LiveLog
@@ -41,11 +41,6 @@ from legato.runtime.toolbox import CancelFlag, StartedCall, Toolbox
 
 _logger = logging.getLogger(__name__)
 
-BACKOFF_SECONDS = 0.5
-"""Before the first retry; doubled for each further one, with jitter, up to ``BACKOFF_MOST``."""
-BACKOFF_MOST = 8.0
-RETRY_AFTER_MOST = 120.0
-"""A vendor that asks for more than this is asked again after this."""
 SOFT_SHARE = 0.8
 """Of a turn's seconds: a round that would begin later than this is the last."""
 
@@ -224,7 +219,7 @@ class TurnRunner:
 
     def _let_go_at_boundary(self) -> None:
         """What is said so far is stored by ``run``; the next owner goes on from there."""
-        if self._releasing and not _said_half(self.machine):
+        if self._releasing and not self.machine.said_half:
             self.let_go()
 
     def _stop(self) -> None:
@@ -359,7 +354,7 @@ class TurnRunner:
             try:
                 await self._once_counted()
                 if asked.retry:
-                    await anyio.sleep(_backoff(asked.retry, asked.retry_after))
+                    await anyio.sleep(backoff(asked.retry, asked.retry_after))
                 request = await self._prepare(asked)
                 self.receive(i.RequestSent(len(msgspec.json.encode((request.system, request.tools, request.messages)))))
                 await self._provider.stream(request, self._hear)
@@ -589,23 +584,8 @@ class TurnRunner:
             self.live.leave()
 
 
-def _said_half(machine: TurnMachine) -> bool:
-    """A block of the model is open."""
-    return any(
-        block.start.block_type != "tool_result" or block.start.origin == "provider"
-        for block in machine.turn.open.values()
-    )
-
-
 def _not_kept(last: e.TurnEnd | e.TurnWaiting, failure: PersistenceFailedError) -> e.TurnEnd:
     """In the place of the turn's last word."""
     error = e.ErrorInfo(code=failure.code, message=failure.message, retryable=True)
     usage = last.usage if isinstance(last, e.TurnEnd) else UNKNOWN
     return e.TurnEnd(seq=last.seq, status="error", stop_reason="error", usage=usage, error=error)
-
-
-def _backoff(retry: int, retry_after: float | None) -> float:
-    """Seconds before the ``retry``-th further request, spread so that many turns do not come back at once."""
-    doubled: float = BACKOFF_SECONDS * 2 ** (retry - 1)
-    jitter = random.uniform(0.5, 1.0)  # noqa: S311 - nobody's secret
-    return max(min(doubled, BACKOFF_MOST) * jitter, min(retry_after or 0.0, RETRY_AFTER_MOST))
