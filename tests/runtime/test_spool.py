@@ -9,6 +9,7 @@ from pathlib import Path
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import msgspec
 import pytest
 from tests.runtime.faults import FaultyStore
@@ -20,6 +21,7 @@ from legato.core.records import Intent, Need, Reading, Rest, RoundRecord, Span, 
 from legato.observability import process
 from legato.runtime.spool import Spool, SpoolFailed
 from legato.runtime.spool_file import KeptSpool, files_in, kept_in
+from legato.testing.store import tear
 
 make = Make()
 
@@ -185,6 +187,53 @@ async def test_while_one_drains_what_a_dead_process_left_nobody_else_looks_at_it
         store.gate.set()
     assert await two.drain(store)
     assert len(store.tries) == 1
+
+
+def until_killed(folder: Path, turn_id: str, words: int) -> int:
+    """A process keeps one event after the other and says which is on disk; it is killed once it has said so many.
+    The last it has said."""
+    source = """
+import asyncio, sys
+from pathlib import Path
+import msgspec
+from legato.core.records import LogSegment, TurnWrite
+from legato.runtime.spool import Spool
+
+async def main(folder, turn_id):
+    spool = Spool(Path(folder))
+    for seq in range(1, 1_000_000):
+        segment = LogSegment(first_seq=seq, last_seq=seq, lines=b"%d " % seq * 200 + b"\\n")
+        await spool.keep([TurnWrite(turn_id=turn_id, epoch=0, segment=segment)])
+        print(seq, flush=True)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+    with subprocess.Popen([sys.executable, "-c", source, str(folder), turn_id], stdout=subprocess.PIPE) as keeper:
+        assert keeper.stdout is not None
+        said = 0
+        while said < words:
+            said = int(keeper.stdout.readline())
+        keeper.kill()
+        return max([said, *map(int, keeper.stdout.read().rpartition(b"\n")[0].split())])
+
+
+@pytest.mark.parametrize("words", [1, 40, 300])
+async def test_a_process_killed_while_it_spools_loses_nothing_that_was_on_disk(words: int, tmp_path: Path) -> None:
+    store = FaultyStore()
+    turn_id = await begun(store)
+    last = await anyio.to_thread.run_sync(until_killed, tmp_path, turn_id, words)
+    assert await Spool(tmp_path).drain(store)
+    stored = [segment.first_seq for segment in await store.log(turn_id, after=0)]
+    assert stored in (list(range(1, last + 1)), list(range(1, last + 2)))
+    assert names(tmp_path) == []
+
+
+async def test_a_record_torn_by_a_power_cut_takes_no_other_with_it(tmp_path: Path) -> None:
+    store = FaultyStore()
+    turn_id = await begun(store)
+    tear(of_a_dead_process(tmp_path, make.said(turn_id, 1, 3), make.said(turn_id, 4, 6)))
+    assert await Spool(tmp_path).drain(store)
+    assert await lines(store, turn_id) == make.segment(1, 3).lines
 
 
 @pytest.mark.parametrize("cut", [1, 5, 12, 13, 40])

@@ -9,12 +9,15 @@ await store.reached("write")
 store.back()
 ```
 A call meets the faults that are set when it comes to them: one that stands while the store goes away fails.
+``tear`` is the fault of a power cut: the end of a file never reached the disk.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from legato.core.blocks import ToolResultBlock
@@ -245,6 +248,11 @@ class FaultyStore:
 
     async def close(self) -> None:
         await self._store.close()
+
+
+def tear(file: Path, *, bytes: int = 7) -> None:
+    """Take the last bytes off a file, as off a server's spool file (`legato.db.spool/*.spool`)."""
+    os.truncate(file, max(file.stat().st_size - bytes, 0))
 
 
 def _meant(names: frozenset[str], name: str) -> bool:
