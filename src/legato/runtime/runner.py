@@ -20,43 +20,30 @@ from anyio.abc import TaskGroup
 from legato.core import actions as a
 from legato.core import events as e
 from legato.core import inputs as i
-from legato.core.ask import Ask, Message
-from legato.core.blocks import CallError, FileBlock, ImageBlock, Json, ToolResultBlock
+from legato.core.ask import Ask
+from legato.core.blocks import CallError, Json, ToolResultBlock
 from legato.core.calls import CALL_CHANGED
 from legato.core.errors import InvalidRequest, StoreError
-from legato.core.messages import CORRECTION, data_needed, first_difference, messages, unread
+from legato.core.messages import CORRECTION
 from legato.core.records import Answer, Intent, KeptSteer, Reading, Rest, Span, StoredTurn, TurnEnding, TurnRow
 from legato.core.resuming import Stored
 from legato.core.turn import TurnMachine
 from legato.core.usage import UNKNOWN
 from legato.observability import count
-from legato.ports import Clock, Formatters, Provider, Store, Tools
-from legato.runtime.asking import Question, ask, read_results, with_readings
+from legato.ports import Provider
+from legato.runtime.asking import Question
 from legato.runtime.backoff import backoff
-from legato.runtime.journal import Journal, PersistenceFailedError, Tail
-from legato.runtime.lease import Lease
+from legato.runtime.house import House
+from legato.runtime.journal import PersistenceFailedError, Tail
 from legato.runtime.live import LiveLog
+from legato.runtime.requests import Requests
 from legato.runtime.timeline import TimelineRecorder
-from legato.runtime.toolbox import CancelFlag, StartedCall, Toolbox
+from legato.runtime.toolbox import CancelFlag, StartedCall
 
 _logger = logging.getLogger(__name__)
 
 SOFT_SHARE = 0.8
 """Of a turn's seconds: a round that would begin later than this is the last."""
-
-
-class House(msgspec.Struct, frozen=True, kw_only=True):
-    """What all turns of this process share."""
-
-    store: Store
-    journal: Journal
-    toolbox: Toolbox
-    tools: Tools
-    formatters: Formatters
-    clock: Clock
-    lease: Lease
-    wait_timeout: float
-    """Seconds that a turn waits for people and clients."""
 
 
 class TakenUp(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,8 +88,6 @@ class TurnRunner:
         self.timeline = TimelineRecorder(now=house.clock.monotonic, began=began, earlier=earlier)
         self._house = house
         self._provider = provider
-        self._ask_with = ask_with
-        self._question: Question | None = None
         self._seconds = seconds
         self._early_start_off = early_start_off
         self._taken_up = taken_up
@@ -113,8 +98,9 @@ class TurnRunner:
         self._tail.last_word = self._end_not_stored
         self._backlog = house.journal.backlog
         self._readings: dict[str, Reading] = {} if taken_up is None else dict(taken_up.turn.readings)
-        self._data: dict[str, bytes] = {}
-        self._sent: Sequence[Message] = ()
+        self._requests = Requests(
+            house, row=row, ask_with=ask_with, tail=self._tail, readings=self._readings, timeline=self.timeline
+        )
         self._state: dict[str, Json] = {}
         self._flags: dict[str, CancelFlag] = {}
         self._questions: dict[str, asyncio.Future[Answer]] = {}
@@ -387,72 +373,11 @@ class TurnRunner:
             self.receive(i.ResponseFailed(error=e.ErrorInfo(code=code, message=message, retryable=retryable)))
 
     async def _prepare(self, asked: a.CallModel) -> Ask:
-        """Everything that must be stored before the model may read it is, when this returns."""
-        question = self._question or await self._ask_with()
-        self._question = question = await self._read_results(question)
-        if asked.after_seq:
-            over = self.timeline.store_wait(f"round {asked.round}", asked.round)
-            await self._tail.stored()
-            over()
-        current = self.stored()
-        await self._load_data(question, messages((*question.before, current)))
-        request = ask(question, current, round=asked.round, last=asked.last, data=self._data)
-        self._watch_growth(request.messages)
+        request = await self._requests.make(asked, stored=self.stored, corrections=self.machine.corrections)
         request, dropped = self._provider.fit(request)
         for left_out in dropped:
             self.receive(i.Noted(code=left_out.code, message=left_out.message))
         return request
-
-    def _watch_growth(self, sent: Sequence[Message]) -> None:
-        """A request that does not begin with the one before it loses the provider's cache, at ten times the cost."""
-        changed = first_difference(self._sent, sent)
-        self._sent = sent
-        if changed is not None:
-            count("prompt_prefix_changed")
-            _logger.warning("turn %s: the request differs from the one before it from %s on", self.row.id, changed)
-
-    async def _read_results(self, question: Question) -> Question:
-        """The question, its earlier turns with what the model will read of their results."""
-        turns = (*question.before, self.stored())
-        if not unread(turns):
-            return question
-        read = partial(
-            read_results,
-            turns,
-            question,
-            formatters=self._house.formatters,
-            tools=self._house.tools,
-            corrections=self.machine.corrections,
-        )
-        # Formatters are users' code, and may be slow.
-        for turn_id, readings in (await anyio.to_thread.run_sync(read, abandon_on_cancel=True)).items():
-            if turn_id == self.row.id:
-                self._readings |= {reading.call_id: reading for reading in readings}
-                self._tail.add_readings(readings)
-            else:
-                question = await self._store_old_readings(question, turn_id, readings)
-        return question
-
-    async def _store_old_readings(self, question: Question, turn_id: str, readings: Sequence[Reading]) -> Question:
-        """Results of an earlier turn that ended before the model read them."""
-        before = question.before
-        row = next(turn.row for turn in before if turn.row.id == turn_id)
-        tail = self._house.journal.tail(turn_id, epoch=row.epoch, seq=row.last_seq)
-        tail.add_readings(readings)
-        await tail.stored()
-        return msgspec.structs.replace(
-            question,
-            before=tuple(with_readings(turn, readings) if turn.row.id == turn_id else turn for turn in before),
-        )
-
-    async def _load_data(self, question: Question, sent: Sequence[Message]) -> None:
-        missing = data_needed(sent) - self._data.keys()
-        for turn in question.before if missing else ():
-            for block in turn.blocks:
-                if isinstance(block, ImageBlock | FileBlock) and block.sha256 in missing:
-                    datum = await self._house.store.datum(turn.row.id, block.index)
-                    if datum is not None:
-                        self._data[datum.sha256] = datum.data
 
     # The tools
 

@@ -29,12 +29,13 @@ from legato.observability import count
 from legato.ports import Models, Resolved
 from legato.runtime.admission import Admission
 from legato.runtime.clock import seconds_between
+from legato.runtime.house import House
 from legato.runtime.live import LiveLog
 from legato.runtime.looking import stored_events
 from legato.runtime.owner import is_gone
 from legato.runtime.questions import Questions
 from legato.runtime.recovery import end_interrupted, end_unstored
-from legato.runtime.runner import House, TakenUp, TurnRunner
+from legato.runtime.runner import TakenUp, TurnRunner
 from legato.runtime.timeline import owned_seconds
 
 _logger = logging.getLogger(__name__)

@@ -52,6 +52,7 @@ from legato.runtime.chats import Chats, chat_view
 from legato.runtime.clock import SystemClock
 from legato.runtime.documents import Workspaces
 from legato.runtime.following import Followers, Reader
+from legato.runtime.house import House
 from legato.runtime.journal import Journal, JournalSettings
 from legato.runtime.kept_output import KeptOutput
 from legato.runtime.lease import Lease
@@ -60,7 +61,7 @@ from legato.runtime.offers import model_page, tool_page
 from legato.runtime.owner import this_process
 from legato.runtime.questions import Questions
 from legato.runtime.queueing import Queueing
-from legato.runtime.runner import House, TurnRunner
+from legato.runtime.runner import TurnRunner
 from legato.runtime.running import Running
 from legato.runtime.spool import Spool
 from legato.runtime.steering import Steering
