@@ -18,8 +18,9 @@ from legato.ports import Dropped, ModelInfo, Sink
 from legato.providers import anthropic, anthropic_request, catalogue, openai_chat, openai_chat_request
 from legato.providers.direct import DirectTransport
 from legato.providers.openai_chat_vendors import host_of, seal_of
-from legato.providers.stream import Limits, attempt
+from legato.providers.stream import attempt
 from legato.providers.transport import AiohttpTransport, Transport
+from legato.providers.watch import Limits
 
 _logger = logging.getLogger(__name__)
 

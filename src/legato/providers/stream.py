@@ -1,11 +1,6 @@
 """One attempt of one request, the same for every wire: send it, read it, watch the clock.
 
 Whatever the outside does becomes an input, never an exception. Whether to try again is not decided here.
-
-Two clocks run. The first goes from the sending of the request to the first event that means something; the second from
-one such event to the next. Pings, comments and white space (an endless run of it inside arguments is a known failure)
-are bytes, not meaning: they hold off neither clock, and their absence means nothing. Neither bounds the whole. Time in
-which our own process stood still is nobody's silence.
 """
 
 from __future__ import annotations
@@ -13,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -28,21 +23,12 @@ from legato.ports import Sink
 from legato.providers.failures import failed, refused
 from legato.providers.outgoing import Request
 from legato.providers.transport import Answer, ConnectionLost, Transport, Unreachable
+from legato.providers.watch import Limits, Watch
 
-_SECOND_LOOK = 0.05
-"""Seconds between finding a response overdue and giving it up."""
 REFUSAL_MAX = 64 * 1024
 """Bytes of an error body that are read: its message is in the first of them."""
 _REFUSAL_SECONDS = 10.0
 _TITLE = re.compile(r"<title>\s*(.*?)\s*</title>", re.IGNORECASE | re.DOTALL)
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds."""
-
-    connect: float
-    first_event: float
-    idle: float
 
 
 class ResponseDecoder(Protocol):
@@ -82,7 +68,7 @@ async def attempt(
         if refusal is not None:
             reading.hand_on([refusal])
             return
-        reading.watch = watch = _Watch(answer, limits, started)
+        reading.watch = watch = Watch(answer, limits, started)
         try:
             await reading.to_its_end()
         finally:
@@ -104,7 +90,7 @@ class _Reading:
         sink: Sink,
         stamped: Callable[[ResponseFailed], ResponseFailed],
     ) -> None:
-        self.watch: _Watch | None = None
+        self.watch: Watch | None = None
         self.ended_well = False
         self._done = False
         self._room: Awaitable[object] | None = None
@@ -177,63 +163,6 @@ async def _open(transport: Transport, url: str, request: Request, limits: Limits
         return failed("provider_unreachable", str(error), retryable=error.retryable)
     except ConnectionLost as error:
         return failed("provider_cut", str(error))
-
-
-class _Watch:
-    """One timer for the whole response: it looks whether the deadline has moved, and is set again if it has."""
-
-    def __init__(self, answer: Answer, limits: Limits, started: float) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._answer = answer
-        self._limits = limits
-        self._begun = False
-        self._last_byte = started
-        self._warned = False
-        self._deadline = started + limits.first_event
-        self._timer = self._loop.call_at(self._deadline, self._look)
-        self.overdue: str | None = None
-
-    def hear(self, batch: Sequence[ProviderInput]) -> None:
-        """Bytes came, and this is what they mean."""
-        self._last_byte = self._loop.time()
-        for said in batch:
-            if type(said) is not Delta or not said.text.isspace():
-                self._deadline = self._last_byte + self._limits.idle
-                if not self._begun:
-                    # The one time the deadline may come nearer: the timer waits for the first event's.
-                    self._begun = True
-                    self._timer.cancel()
-                    self._timer = self._loop.call_at(self._deadline, self._look)
-                return
-
-    def stop(self) -> None:
-        self._timer.cancel()
-
-    def go_on(self) -> None:
-        """After a stop in which nobody listened."""
-        self._warned = False
-        self._deadline = self._loop.time() + (self._limits.idle if self._begun else self._limits.first_event)
-        self._timer = self._loop.call_at(self._deadline, self._look)
-
-    def _look(self) -> None:
-        now = self._loop.time()
-        if now < self._deadline:
-            self._warned = False
-            self._timer = self._loop.call_at(self._deadline, self._look)
-            return
-        if not self._warned:
-            # A process that was stopped, or a loop that was held up, first reads what has waited in the socket.
-            self._warned = True
-            self._timer = self._loop.call_later(_SECOND_LOOK, self._look)
-            return
-        limit = self._limits.idle if self._begun else self._limits.first_event
-        since = "the last event" if self._begun else "the request"
-        self.overdue = (
-            f"nothing that means something for {limit:g} s since {since}; "
-            f"the last byte came {now - self._last_byte:.1f} s ago"
-        )
-        count("provider_stalls")
-        self._answer.abort()
 
 
 async def _refusal(answer: Answer, failure: Failure) -> ResponseFailed | None:
