@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.core.drive import drive, machine_for
 from tests.core.play import CANCEL, Play, call, ended, failed, opened, text, used
-from tests.core.turns import FATAL, TOOLS
+from tests.core.turns import FATAL, TOOLS, Life, lives
 
 from legato.core import actions as a
 from legato.core import events as e
 from legato.core import inputs as i
+from legato.core.blocks import ToolResultBlock, ToolUseBlock
+from legato.core.messages import first_difference
 from legato.core.plan import TurnLimits
 from legato.core.schedule import ToolRule
 
 AFTER_BLOCK = i.CancelRequested(mode="after_block")
+SHORTER = i.Steered(steer_id="s1", text="Shorter, please.")
+COLDER = i.Steered(steer_id="s2", text="And colder.")
 AFTER_ROUND = i.CancelRequested(mode="after_round")
 LATE = pytest.mark.parametrize("cancel", [AFTER_BLOCK, AFTER_ROUND], ids=["after_block", "after_round"])
 
@@ -211,3 +221,34 @@ def test_a_turn_at_its_last_round_is_cancelled_as_well(cancel: i.CancelRequested
     play = Play(limits=TurnLimits(rounds=1))
     play.say(cancel, text(0, "The answer."), ended("end"))
     assert play.end() == "cancelled, cancelled"
+
+
+@given(lives(), st.integers(0, 60), st.sampled_from(["after_block", "after_round"]), st.integers(0, 60))
+def test_whenever_cancels_and_steers_come_each_call_has_its_result_and_each_steer_its_end(
+    life: Life, at: int, mode: i.CancelMode, steered_at: int
+) -> None:
+    steer = (steered_at, i.Steered(steer_id="s1", text="Shorter, please."))
+    life = replace(life, interruptions=(*life.interruptions, steer))
+    run = drive(machine_for(life), life, cut=(at, i.CancelRequested(mode=mode)))
+    turn = run.machine.turn
+    sealed = [
+        b.call_id
+        for b in turn.blocks
+        if isinstance(b, ToolUseBlock) and b.origin != "provider" and b.state == "complete"
+    ]
+    results = [b.call_id for b in turn.blocks if isinstance(b, ToolResultBlock) and b.origin != "provider"]
+    assert sorted(results) == sorted(sealed)
+    assert not turn.open
+    assert isinstance(run.events[-1], e.TurnEnd)
+    assert [steer.state for steer in turn.steers] in ([], ["accepted", "delivered"], ["accepted", "returned"])
+    heard = [text for record in turn.rounds for text in record.steers]
+    assert len(heard) == sum(steer.state == "delivered" for steer in turn.steers)
+
+
+@given(lives(), st.lists(st.tuples(st.integers(0, 60), st.sampled_from([SHORTER, COLDER])), max_size=4))
+def test_what_is_sent_only_grows_whenever_steers_come(life: Life, steers: list[tuple[int, i.Steered]]) -> None:
+    """Hazard 27."""
+    life = replace(life, interruptions=(*life.interruptions, *steers))
+    run = drive(machine_for(life), life)
+    for (_, earlier), (_, later) in pairwise(run.requests):
+        assert first_difference(earlier, later) is None

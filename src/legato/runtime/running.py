@@ -230,12 +230,12 @@ class Running:
     async def _hear_of_others(self) -> None:
         """What was said here, or to other processes, to turns that this one runs."""
         store = self._house.store
-        for turn_id, steer in await store.unheard_steers(self._owner):
-            if turn_id in self._runners:
-                self._runners[turn_id].receive(i.Steered(steer_id=steer.steer_id, text=steer.text))
         for turn_id, mode in await store.to_cancel(self._owner):
             if turn_id in self._runners:
                 self._runners[turn_id].receive(i.CancelRequested(mode=mode))
+        for turn_id, steer in await store.unheard_steers(self._owner):
+            if turn_id in self._runners:
+                self._runners[turn_id].receive(i.Steered(steer_id=steer.steer_id, text=steer.text))
 
     def _begin_next(self, chat_id: str) -> None:
         """It is the chat's active turn since its predecessor's end was stored."""
