@@ -9,10 +9,19 @@ import anyio.lowlevel
 import pytest
 from tests.e2e.house import BOUND, MODELS, House, Json, configured, playing, serving, spawned, upstream_environ
 
+from legato import tool
 from legato.core import events as e
-from legato.testing.upstream import Gate, Say, Script, Upstream
+from legato.testing.upstream import Call, Gate, Say, Script, Upstream
 
 MODEL = MODELS["anthropic"]
+
+
+@tool(effect="write", needs_approval=True)
+async def pay(amount: int) -> str:
+    """Asks a person first."""
+    return f"paid {amount}"
+
+
 TAKES_OVER = pytest.mark.parametrize("on_busy", ["interrupt", "replace"])
 
 
@@ -227,6 +236,35 @@ async def test_a_replacement_stands_in_the_place_of_what_it_stops(tmp_path: Path
     assert [block["text"] for block in replaced["blocks"]] == ["First."]
     assert asked == [("user", "One, differently")]
     assert turn.blocks[0].text == "Anew."
+
+
+@TAKES_OVER
+async def test_a_turn_that_waits_for_a_person_gives_way(on_busy: str, tmp_path: Path) -> None:
+    """Nobody runs it: it is taken up to be cancelled."""
+    async with playing(tmp_path, tools=(pay,)) as (house, upstream):
+        upstream.enqueue(Script([Call("pay", {"amount": 5})]), Script([Say("Anew.")]))
+        started = await house.post("Pay", model=MODEL)
+        first = started["assistant_turn"]["id"]
+        await house.until(first, lambda event: isinstance(event, e.TurnWaiting))
+        turn_id = await house.ask("No, wait", chat_id=started["chat"]["id"], on_busy=on_busy, model=MODEL)
+        turn, stopped = await house.folded(turn_id), await house.folded(first)
+    assert (turn.status, turn.blocks[0].text) == ("complete", "Anew.")
+    assert (stopped.status, stopped.waiting) == ("cancelled", {})
+    assert upstream.refused == []
+
+
+async def test_a_chat_with_a_queue_may_be_deleted(tmp_path: Path) -> None:
+    async with playing(tmp_path) as (house, upstream):
+        chat_id, _ = await busy(house, upstream)
+        for number in range(3):
+            await house.ask(f"{number}", chat_id=chat_id, on_busy="queue", model=MODEL)
+        answer = await house.client.delete(f"/v1/chats/{chat_id}")
+        with anyio.fail_after(BOUND):
+            while len(house.service._running):
+                await anyio.lowlevel.checkpoint()
+        assert not house.service._running._queued
+        gone = await house.client.get(f"/v1/chats/{chat_id}")
+    assert (answer.status_code, gone.status_code) == (204, 404)
 
 
 @TAKES_OVER
