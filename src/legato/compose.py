@@ -13,7 +13,7 @@ from pathlib import Path
 
 from legato.config import Config, load, locate
 from legato.config.mcp_file import MissingVariable, filled
-from legato.config.model import SCRIPT_MODEL, McpServerConfig, ProviderConfig
+from legato.config.model import SCRIPT_MODEL, LimitsConfig, McpServerConfig, ProviderConfig
 from legato.core.ailments import Ailment
 from legato.core.documents import Bounds
 from legato.core.plan import TurnLimits
@@ -251,7 +251,7 @@ def model_directory(config: Config) -> ModelDirectory:
     unready: dict[str, str] = {}
     for name, provider in config.providers.items():
         if provider.ready:
-            providers[name] = _provider(name, provider)
+            providers[name] = _provider(name, provider, config.limits)
         else:
             unready[name] = f"provider {name} has no key: set {_where_the_key_goes(provider)}"
     if config.script_enabled:
@@ -263,7 +263,7 @@ def _where_the_key_goes(provider: ProviderConfig) -> str:
     return provider.api_key_env or f"the file {provider.api_key_file}"
 
 
-def _provider(name: str, provider: ProviderConfig) -> Provider:
+def _provider(name: str, provider: ProviderConfig, limits: LimitsConfig) -> Provider:
     return HttpProvider(
         ProviderSettings(
             name=name,
@@ -272,8 +272,11 @@ def _provider(name: str, provider: ProviderConfig) -> Provider:
             api_key=None if provider.api_key is None else provider.api_key.get_secret_value(),
             seal=provider.seal,
             connect_timeout=provider.connect_timeout,
+            first_byte_timeout=provider.first_byte_timeout,
             first_event_timeout=provider.first_event_timeout,
             idle_timeout=provider.idle_timeout,
+            pings_timeout=provider.pings_timeout,
+            argument_bytes=limits.argument_bytes,
             client=provider.client,
             max_retries=provider.max_retries,
             models=provider.models,

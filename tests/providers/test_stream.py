@@ -41,7 +41,7 @@ async def provide(request: pytest.FixtureRequest) -> AsyncIterator[Callable[...,
     """On both clients: what one does with a broken outside, the other does."""
     made: list[HttpProvider] = []
 
-    def provider(url: str, *, connect: float = 5, first: float = 5, idle: float = 5) -> HttpProvider:
+    def provider(url: str, *, connect: float = 5, first: float = 5, idle: float = 5, pings: float = 5) -> HttpProvider:
         settings = ProviderSettings(
             name="local",
             wire="openai_chat",
@@ -50,6 +50,7 @@ async def provide(request: pytest.FixtureRequest) -> AsyncIterator[Callable[...,
             connect_timeout=connect,
             first_event_timeout=first,
             idle_timeout=idle,
+            pings_timeout=pings,
         )
         made.append(HttpProvider(settings, transport=request.param()))
         return made[-1]
@@ -281,7 +282,7 @@ async def test_pings_do_not_pass_for_a_first_event(provide: Provide) -> None:
         await exchange.send(HEAD)
         await pinging(exchange, PING)
 
-    error = failed(await said_by(play, provide, first=0.3)).error
+    error = failed(await said_by(play, provide, first=0.3, pings=0.3)).error
     assert error.code == "provider_timeout"
     assert "since the request" in error.message
 
@@ -291,12 +292,12 @@ async def test_pings_do_not_hide_a_stall(provide: Provide) -> None:
         await exchange.send(HEAD, chunked(HELLO))
         await pinging(exchange, PING)
 
-    said = await said_by(play, provide, idle=0.3)
+    said = await said_by(play, provide, idle=0.3, pings=0.3)
     assert text_of(said) == "Hello"
     assert failed(said).error.code == "provider_timeout"
 
 
-async def test_endless_white_space_in_arguments_is_a_stall(provide: Provide) -> None:
+async def test_slow_white_space_in_arguments_is_a_stall(provide: Provide) -> None:
     call = {"index": 0, "id": "a", "function": {"name": "get", "arguments": '{"a": '}}
     blank = frame({"tool_calls": [{"index": 0, "function": {"arguments": " \n "}}]})
 
@@ -304,7 +305,7 @@ async def test_endless_white_space_in_arguments_is_a_stall(provide: Provide) -> 
         await exchange.send(HEAD, chunked(frame({"tool_calls": [call]})))
         await pinging(exchange, blank)
 
-    assert failed(await said_by(play, provide, idle=0.3)).error.code == "provider_timeout"
+    assert failed(await said_by(play, provide, idle=0.3, pings=0.3)).error.code == "provider_timeout"
 
 
 async def test_no_pings_between_slow_events_are_no_stall_and_the_limit_is_not_a_total(provide: Provide) -> None:

@@ -122,10 +122,15 @@ class ProviderConfig(Section):
     """When a call's arguments are taken to be whole, on the wire openai_chat."""
     connect_timeout: Seconds = 10
     """Name, TCP and TLS; past ten seconds nobody is there."""
+    first_byte_timeout: Seconds | None = None
+    """Until the head of the answer; left out, ``first_event_timeout``: a small server answers once it has read all."""
     first_event_timeout: Seconds = 300
-    """Until the first event that means something: a model may think for minutes before it says so."""
+    """Of silence until the first event that means something: a model may think for minutes before it says so."""
     idle_timeout: Seconds = 120
-    """Between two events that mean something; pings do not count."""
+    """Of silence after it, without an event or a ping."""
+    pings_timeout: Seconds = 600
+    """Without an event that means something though pings or white space come; never less than the limit of silence.
+    Somebody is there and thinks, perhaps; the vendors' own SDKs give up after ten minutes too."""
     client: Client = "aiohttp"
     """The HTTP client: ``direct`` is our own, for many streams at once; it costs half and knows no proxies."""
     max_retries: int = Field(default=2, ge=0)

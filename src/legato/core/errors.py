@@ -159,7 +159,7 @@ class ProviderError(LegatoError):
 
     ``code``: ``provider_unreachable``, ``provider_timeout``, ``provider_overloaded``, ``provider_rate_limited``,
     ``provider_auth``, ``provider_rejected``, ``context_overflow``, ``provider_cut``, ``provider_garbled``,
-    ``provider_failed``.
+    ``provider_runaway``, ``provider_failed``.
     """
 
     status: ClassVar[int] = 502

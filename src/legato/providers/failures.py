@@ -38,6 +38,7 @@ _RETRYABLE = {
     "provider_rate_limited",
     "provider_cut",
     "provider_garbled",
+    "provider_runaway",
     "provider_failed",
 }
 _BY_STATUS = {

@@ -37,7 +37,8 @@ _VENDOR_OF_HOST = {
 
 class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``base_url`` as the vendor writes it: without ``/v1`` on the wire anthropic, with it on openai_chat. Times are in
-    seconds. ``models`` are names known to be served, beside those of the catalogue."""
+    seconds; without ``first_byte_timeout`` that of the first event holds. A call with twice ``argument_bytes`` stops
+    its response. ``models`` are names known to be served, beside those of the catalogue."""
 
     name: str
     wire: Wire
@@ -45,8 +46,11 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
     api_key: str | None = None
     seal: Literal["auto", "object", "next", "finish"] = "auto"
     connect_timeout: float = 10
+    first_byte_timeout: float | None = None
     first_event_timeout: float = 300
     idle_timeout: float = 120
+    pings_timeout: float = 600
+    argument_bytes: int = 1_048_576
     client: Literal["aiohttp", "direct"] = "aiohttp"
     max_retries: int = 2
     models: tuple[str, ...] = ()
@@ -67,7 +71,12 @@ class HttpProvider:
         self._vendor = _VENDOR_OF_HOST.get(self._host, settings.name)
         self._transport = transport or (DirectTransport() if settings.client == "direct" else AiohttpTransport())
         self._limits = Limits(
-            connect=settings.connect_timeout, first_event=settings.first_event_timeout, idle=settings.idle_timeout
+            connect=settings.connect_timeout,
+            first_byte=settings.first_byte_timeout or settings.first_event_timeout,
+            first_event=settings.first_event_timeout,
+            idle=settings.idle_timeout,
+            pings=settings.pings_timeout,
+            argument_bytes=settings.argument_bytes,
         )
 
     def __repr__(self) -> str:

@@ -22,6 +22,7 @@ from legato.observability import count
 from legato.ports import Sink
 from legato.providers.failures import failed, refused
 from legato.providers.outgoing import Request
+from legato.providers.progress import Progress
 from legato.providers.transport import Answer, ConnectionLost, Transport, Unreachable
 from legato.providers.watch import Limits, Watch
 
@@ -62,7 +63,8 @@ async def attempt(
     if isinstance(answer, ResponseFailed):
         sink([_stamped(answer, provider, secret)])
         return
-    reading = _Reading(answer, decoder, sink, partial(_stamped, provider=provider, secret=secret))
+    stamped = partial(_stamped, provider=provider, secret=secret)
+    reading = _Reading(answer, decoder, sink, stamped, Progress(limits.argument_bytes))
     try:
         refusal = await _refusal(answer, failure)
         if refusal is not None:
@@ -89,6 +91,7 @@ class _Reading:
         decoder: ResponseDecoder,
         sink: Sink,
         stamped: Callable[[ResponseFailed], ResponseFailed],
+        progress: Progress,
     ) -> None:
         self.watch: Watch | None = None
         self.ended_well = False
@@ -98,6 +101,7 @@ class _Reading:
         self._decoder = decoder
         self._sink = sink
         self._stamped = stamped
+        self._progress = progress
 
     async def to_its_end(self) -> None:
         try:
@@ -137,8 +141,11 @@ class _Reading:
 
     def _take(self, data: bytes) -> bool:
         batch = self._decoder.feed(data)
+        meant = self._progress.hear(len(data), batch)
         if self.watch is not None:
-            self.watch.hear(batch)
+            self.watch.hear(meant=meant)
+        if self._progress.endless is not None and not _over(batch):
+            batch.append(failed("provider_runaway", self._progress.endless))
         return self.hand_on(batch)
 
     def _lost(self, error: ConnectionLost) -> None:
@@ -152,13 +159,17 @@ class _Reading:
         self.hand_on(batch)
 
 
+def _over(batch: list[ProviderInput]) -> bool:
+    return bool(batch) and isinstance(batch[-1], ResponseEnded | ResponseFailed)
+
+
 async def _open(transport: Transport, url: str, request: Request, limits: Limits) -> Answer | ResponseFailed:
     headers = {"content-type": "application/json", "accept": "text/event-stream", **request.headers}
     try:
-        async with asyncio.timeout(limits.first_event):
+        async with asyncio.timeout(limits.first_byte):
             return await transport.post(url, headers, request.body, connect_timeout=limits.connect)
     except TimeoutError:
-        return failed("provider_timeout", f"no answer within {limits.first_event:g} s")
+        return failed("provider_timeout", f"no answer within {limits.first_byte:g} s")
     except Unreachable as error:
         return failed("provider_unreachable", str(error), retryable=error.retryable)
     except ConnectionLost as error:

@@ -1,19 +1,24 @@
 """When a response is overdue.
 
-Two clocks run. The first goes from the sending of the request to the first event that means something; the second from
-one such event to the next. Pings, comments and white space (an endless run of it inside arguments is a known failure)
-are bytes, not meaning: they hold off neither clock, and their absence means nothing. Neither bounds the whole. Time in
-which our own process stood still is nobody's silence.
+Two clocks run, one for bytes and one for meaning, each with one limit until the first and one from each to the next:
+
+| | the first | the next |
+|---|---|---|
+| bytes | ``first_byte``, for the head of the answer | ``first_event`` or ``idle``, whichever the meaning is at |
+| meaning | ``pings`` | ``pings`` |
+
+Pings, comments, white space and reports of usage are bytes, not meaning. They hold off silence, since somebody is still
+there, but only for ``pings``, which is longer. That none come means nothing: then an event is a byte, and the limits of
+silence are those between events. Neither clock bounds the whole. Time in which our own process stood still is nobody's
+silence.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 import msgspec
 
-from legato.core.inputs import Delta, ProviderInput
 from legato.observability import count
 from legato.providers.transport import Answer
 
@@ -22,11 +27,14 @@ _SECOND_LOOK = 0.05
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds."""
+    """Seconds, but ``argument_bytes``. ``first_byte`` and ``first_event`` go from the sending of the request."""
 
     connect: float
+    first_byte: float
     first_event: float
     idle: float
+    pings: float
+    argument_bytes: int
 
 
 class Watch:
@@ -37,24 +45,21 @@ class Watch:
         self._answer = answer
         self._limits = limits
         self._begun = False
-        self._last_byte = started
+        self._last_byte = self._last_event = started
         self._warned = False
-        self._deadline = started + limits.first_event
-        self._timer = self._loop.call_at(self._deadline, self._look)
+        self._timer = self._loop.call_at(self._deadline(), self._look)
         self.overdue: str | None = None
 
-    def hear(self, batch: Sequence[ProviderInput]) -> None:
-        """Bytes came, and this is what they mean."""
+    def hear(self, *, meant: bool) -> None:
+        """Bytes came, and perhaps they mean something."""
         self._last_byte = self._loop.time()
-        for said in batch:
-            if type(said) is not Delta or not said.text.isspace():
-                self._deadline = self._last_byte + self._limits.idle
-                if not self._begun:
-                    # The one time the deadline may come nearer: the timer waits for the first event's.
-                    self._begun = True
-                    self._timer.cancel()
-                    self._timer = self._loop.call_at(self._deadline, self._look)
-                return
+        if meant:
+            self._last_event = self._last_byte
+            if not self._begun:
+                # The one time the deadline may come nearer: the timer waits for the first event's.
+                self._begun = True
+                self._timer.cancel()
+                self._timer = self._loop.call_at(self._deadline(), self._look)
 
     def stop(self) -> None:
         self._timer.cancel()
@@ -62,25 +67,36 @@ class Watch:
     def go_on(self) -> None:
         """After a stop in which nobody listened."""
         self._warned = False
-        self._deadline = self._loop.time() + (self._limits.idle if self._begun else self._limits.first_event)
-        self._timer = self._loop.call_at(self._deadline, self._look)
+        self._last_byte = self._last_event = self._loop.time()
+        self._timer = self._loop.call_at(self._deadline(), self._look)
+
+    def _silence(self) -> float:
+        return self._limits.idle if self._begun else self._limits.first_event
+
+    def _pings(self) -> float:
+        return max(self._limits.pings, self._silence())
+
+    def _deadline(self) -> float:
+        return min(self._last_byte + self._silence(), self._last_event + self._pings())
 
     def _look(self) -> None:
-        now = self._loop.time()
-        if now < self._deadline:
+        deadline = self._deadline()
+        if self._loop.time() < deadline:
             self._warned = False
-            self._timer = self._loop.call_at(self._deadline, self._look)
+            self._timer = self._loop.call_at(deadline, self._look)
             return
         if not self._warned:
             # A process that was stopped, or a loop that was held up, first reads what has waited in the socket.
             self._warned = True
             self._timer = self._loop.call_later(_SECOND_LOOK, self._look)
             return
-        limit = self._limits.idle if self._begun else self._limits.first_event
-        since = "the last event" if self._begun else "the request"
-        self.overdue = (
-            f"nothing that means something for {limit:g} s since {since}; "
-            f"the last byte came {now - self._last_byte:.1f} s ago"
-        )
+        self.overdue = self._why()
         count("provider_stalls")
         self._answer.abort()
+
+    def _why(self) -> str:
+        since = "the last event" if self._begun else "the request"
+        if self._last_byte + self._silence() <= self._last_event + self._pings():
+            silent = "the last byte" if self._last_byte > self._last_event else since
+            return f"silent for {self._silence():g} s since {silent}"
+        return f"nothing but pings or white space for {self._pings():g} s since {since}"
