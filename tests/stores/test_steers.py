@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
+from pathlib import Path
+
 import pytest
 from tests.stores.values import Make
 
 from legato.core.errors import Conflict, InvalidRequest, NotFound
 from legato.core.records import KeptSteer, Rest, TurnWrite
 from legato.ports import Store
+from legato.stores.sqlite import open_sqlite, queries, steers
 
 pytestmark = pytest.mark.anyio
 
@@ -98,3 +102,21 @@ async def test_steers_go_with_their_chat(store: Store, make: Make) -> None:
     await store.keep_steer(begun.id, SHORTER, limit=LIMIT)
     await store.delete_chat(begun.chat_id)
     assert await store.steers(begun.id) == []
+
+
+async def test_what_every_second_asks_for_is_found_by_its_index(tmp_path: Path) -> None:
+    """Thousands of kept steers and ended turns cost nothing."""
+    asked: list[str] = []
+    store = await open_sqlite(tmp_path / "legato.db")
+    connection = sqlite3.connect(tmp_path / "legato.db")
+    connection.set_trace_callback(asked.append)
+    steers.unheard(connection, "me")
+    queries.to_start(connection)
+    queries.to_cancel(connection, "me")
+    connection.set_trace_callback(None)
+    plans = [step for one in asked for (*_, step) in connection.execute(f"EXPLAIN QUERY PLAN {one}")]
+    connection.close()
+    await store.close()
+    used = {name for name in ("steer_posted", "turn_queued", "turn_to_cancel") if any(name in step for step in plans)}
+    assert used == {"steer_posted", "turn_queued", "turn_to_cancel"}
+    assert not [step for step in plans if step.startswith("SCAN") and " USING " not in step]
