@@ -37,7 +37,9 @@ def test_help_is_given_without_importing_what_only_commands_need(home: Path) -> 
     assert [name for name in HEAVY if name in imported] == []
 
 
-@pytest.mark.parametrize("command", ["serve", "chat", "tail", "show", "ls", "verify", "doctor", "config"])
+@pytest.mark.parametrize(
+    "command", ["serve", "chat", "tail", "show", "approve", "answer", "ls", "verify", "doctor", "config"]
+)
 def test_every_command_explains_itself(home: Path, command: str) -> None:
     asked = legato(command, "--help", cwd=home)
     assert asked.returncode == 0
@@ -66,6 +68,14 @@ def test_without_a_command_the_help_is_shown(home: Path) -> None:
         (("show", "t", "--raw", "--model-view"), "--raw"),
         (("chat", "--url", "localhost:8420", "hello"), "http://HOST:PORT"),
         (("chat",), "nothing to say"),
+        (("approve",), "TURN"),
+        (("approve", "t", "--reason", "because"), "--deny"),
+        (("approve", "t", "--deny", "--input", "{}"), "--reason"),
+        (("approve", "t", "--input", "[1]"), "JSON object"),
+        (("approve", "t", "--input", "{"), "expected JSON"),
+        (("answer", "t"), "--output JSON or --error TEXT"),
+        (("answer", "t", "--output", "1", "--error", "no"), "--output JSON or --error TEXT"),
+        (("answer", "t", "--output", "no"), "expected JSON"),
         (("verify", "t", "--chat", "c"), "--chat"),
         (("serve", "--config", "nowhere.toml"), "nowhere.toml"),
         (("config", "--config", "nowhere.toml"), "nowhere.toml"),
@@ -80,7 +90,7 @@ def test_what_is_typed_wrong_is_one_sentence_and_exit_code_2(home: Path, args: t
     assert said in asked.stderr
 
 
-@pytest.mark.parametrize("args", [("chat", "hello"), ("show", "t"), ("ls",), ("ls", "c")])
+@pytest.mark.parametrize("args", [("chat", "hello"), ("approve", "t"), ("show", "t"), ("ls",), ("ls", "c")])
 def test_a_server_that_is_not_there_is_one_sentence_and_exit_code_1(home: Path, args: tuple[str, ...]) -> None:
     asked = legato(*args, "--url", "http://127.0.0.1:9", cwd=home)
     assert asked.returncode == 1

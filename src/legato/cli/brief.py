@@ -6,8 +6,12 @@ from typing import Protocol
 
 import msgspec
 
+from legato.cli.seen import SeenTurn
 from legato.cli.untrusted import clean, one_line
 from legato.core.blocks import Json
+
+_CALL_MAX = 200
+"""Characters of a call's arguments."""
 
 
 class Figures(Protocol):
@@ -48,6 +52,15 @@ def arguments_line(input: Json, width: int) -> str:
     if not isinstance(input, dict):
         return value_line(input, width) if input is not None else ""
     return one_line(", ".join(f"{name}={value_line(value, width)}" for name, value in input.items()), width)
+
+
+def call_line(turn: SeenTurn, call_id: str, ran: Json = None) -> str:
+    """`drop(name="a")`; of a call that the turn does not show, its id. ``ran``: what it runs with instead."""
+    for block in turn.blocks:
+        if block.type == "tool_use" and block.call_id == call_id:
+            shown = arguments_line(block.input if ran is None else ran, _CALL_MAX)
+            return f"{one_line(block.tool_name, 64)}({shown})"
+    return one_line(call_id, 64)
 
 
 def value_line(value: Json, width: int) -> str:

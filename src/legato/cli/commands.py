@@ -134,6 +134,39 @@ def show(
 
 
 @app.command()
+def approve(
+    turn: Annotated[str, typer.Argument(metavar="TURN", help="The turn whose call waits.")],
+    call: Annotated[str | None, typer.Argument(metavar="CALL", help="Its id; may be left out if one waits.")] = None,
+    *,
+    url: Url = DEFAULT_URL,
+    deny: Annotated[bool, typer.Option("--deny", help="Say no.")] = False,
+    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Why not; the model reads it.")] = None,
+    input: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Other arguments, or the answer to what it asks; - is piped in.")
+    ] = None,
+) -> int:
+    """Say yes, or no, to a call that waits for a person."""
+    from legato.cli.answers import approve as run
+
+    return run(url, turn, call, deny=deny, reason=reason, given=input)
+
+
+@app.command()
+def answer(
+    turn: Annotated[str, typer.Argument(metavar="TURN", help="The turn whose call waits.")],
+    call: Annotated[str | None, typer.Argument(metavar="CALL", help="Its id; may be left out if one waits.")] = None,
+    *,
+    url: Url = DEFAULT_URL,
+    output: Annotated[str | None, typer.Option(metavar="JSON", help="What it gave; - is what is piped in.")] = None,
+    error: Annotated[str | None, typer.Option(metavar="TEXT", help="Why it could not; the model reads it.")] = None,
+) -> int:
+    """Give the result of a client's tool that a turn waits for."""
+    from legato.cli.answers import answer as run
+
+    return run(url, turn, call, output=output, error=error)
+
+
+@app.command()
 def ls(
     chat: Annotated[str | None, typer.Argument(metavar="CHAT", help="List this chat's turns.")] = None,
     *,

@@ -8,8 +8,8 @@ from typing import Final
 
 import msgspec
 
-from legato.cli.brief import arguments_line, seconds_between, usage_line
-from legato.cli.seen import SeenBlock, SeenModelView, SeenRound, SeenTurn
+from legato.cli.brief import arguments_line, call_line, seconds_between, usage_line, value_line
+from legato.cli.seen import SeenBlock, SeenModelView, SeenRound, SeenTurn, SeenWaiting
 from legato.cli.untrusted import clean
 from legato.core.blocks import Json
 
@@ -50,13 +50,29 @@ def _head(turn: SeenTurn) -> Iterator[str]:
 
 
 def _foot(turn: SeenTurn) -> Iterator[str]:
-    for need in turn.waiting_for:
-        yield clean(f"waits for {need.kind} of {need.call_id}")
+    yield from (f"waits   {_need(turn, need)}" for need in turn.waiting_for)
     if turn.error is not None:
         by = f" (from {turn.error.provider}, {turn.error.provider_status})" if turn.error.provider_status else ""
         yield clean(f"error {turn.error.code}: {turn.error.message}{by}")
     yield f"usage   {usage_line(turn.usage)}"
     yield f"events  up to {turn.last_seq}"
+
+
+def _need(turn: SeenTurn, need: SeenWaiting) -> str:
+    """What is waited for, and what to type for it."""
+    call = call_line(turn, need.call_id)
+    place = clean(f"{turn.id} {need.call_id}")
+    match need.kind:
+        case "approval":
+            return f"for a yes or no to {call}: legato approve {place}"
+        case "input":
+            schema = "" if need.input_schema is None else f" {value_line(need.input_schema, _VALUE_CHARACTERS)}"
+            told = " --input JSON" if schema else ""
+            return clean(f"for an answer to {call}, which asks: {need.message}{schema}: legato approve {place}{told}")
+        case "client_tool":
+            return f"for its client to run {call}: legato answer {place} --output JSON"
+        case _:
+            return clean(f"for {need.kind} of {call}")
 
 
 def _round(record: SeenRound) -> str:

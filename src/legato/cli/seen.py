@@ -64,8 +64,12 @@ class SeenRound(msgspec.Struct, kw_only=True):
 
 
 class SeenWaiting(msgspec.Struct, kw_only=True):
+    """``message`` is what a tool asks."""
+
     call_id: str
     kind: str
+    message: str | None = None
+    input_schema: dict[str, Json] | None = None
 
 
 class SeenTurn(msgspec.Struct, kw_only=True):
