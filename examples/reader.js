@@ -25,7 +25,10 @@ export function follow(url, draw) {
       }
     });
     on("turn_end", (end) => (source.close(), ended(end)));
-    for (const name of ["turn_start", "round_start", "round_stop", "tool_start", "notice"]) on(name, () => {});
+    for (const name of [
+      "turn_start", "round_start", "round_stop", "tool_start", "notice", "steer",
+      "call_waiting", "call_answered", "turn_waiting",
+    ]) on(name, () => {});
   });
 }
 
