@@ -123,7 +123,7 @@ class Shell:
             check=False,
         )
         assert done.returncode == 0, f"{lines}\n{done.stdout}\n{done.stderr}"
-        for name, pattern in (("TURN", r'"turn_id":"([\w-]+)"'), ("CHAT", r'"chat_id":"([\w-]+)"')):
-            if found := re.findall(pattern, done.stdout):
-                self._ids[name] = found[-1]
+        for name in ("turn", "chat", "call"):
+            if found := re.findall(rf'"{name}_id":"([\w-]+)"', done.stdout):
+                self._ids[name.upper()] = found[-1]
         return done.stdout

@@ -130,7 +130,7 @@ def test_every_frame_on_the_page_is_what_a_server_says(said: dict[int, str]) -> 
 
 
 def test_a_reader_who_comes_back_as_the_page_says_misses_nothing(said: dict[int, str]) -> None:
-    first, resumed = (said[fence.line] for fence in fences(PAGE, "sh") if "/events" in fence.body)
+    first, resumed = (said[fence.line] for fence in fences(PAGE, "sh") if "oslo-1/events" in fence.body)
     whole = events_in(first)
     assert whole[-1]["type"] == "turn_end"
     last = whole[-1]["seq"]
@@ -138,6 +138,13 @@ def test_a_reader_who_comes_back_as_the_page_says_misses_nothing(said: dict[int,
     assert covered(whole) == list(range(1, last + 1))
     assert covered(by_header) == [event["seq"] for event in by_query] == list(range(7, last + 1))
     assert len(by_header) < len(by_query)
+
+
+def test_a_client_that_answers_as_the_page_says_brings_the_turn_to_its_end(said: dict[int, str], url: str) -> None:
+    assert said
+    turn = httpx.get(f"{url}/v1/turns/cave-1", trust_env=False).json()
+    (result,) = (block for block in turn["blocks"] if block["type"] == "tool_result")
+    assert (turn["status"], result["outcome"], result["output"]) == ("complete", "ok", {"opened": True})
 
 
 def test_a_cancelled_chat_that_was_deleted_is_gone(said: dict[int, str], url: str) -> None:

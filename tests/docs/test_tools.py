@@ -117,6 +117,11 @@ async def test_every_tool_of_the_page_can_be_called(file: Path, monkeypatch: pyt
     assert (early, late) == ({"get_weather", "find_order", "read_log"}, {"send_mail", "set_state"})
 
 
+def test_a_refund_of_the_page_asks_a_person_above_its_bound(file: Path) -> None:
+    (refund,) = (tool for one in _functions(file) if (tool := tool_of(one)) is not None and tool.spec.name == "refund")
+    assert [refund.asks_approval({"order": 1, "amount": amount}) for amount in (100, 101)] == [False, True]
+
+
 async def test_a_read_of_the_page_starts_while_the_model_still_talks(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
