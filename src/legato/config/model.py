@@ -192,7 +192,7 @@ class LimitsConfig(Section):
     readers: Count = 5_000
     """Open event streams. A reader is one integer here and a file descriptor to the system."""
     unsaved_bytes: Count = 67_108_864
-    """Events said and not stored, of all turns. Past it new ones get 503, and running ones do not read their providers."""
+    """Events said and not stored, of all turns. Past it new turns get 503, and providers are not read."""
 
 
 class StorageConfig(Section):
