@@ -124,7 +124,7 @@ BEFORE_ANYTHING: dict[str, Answer] = {
 async def test_a_response_that_dies_before_its_first_block_is_asked_again(wire: Wire, tmp_path: Path) -> None:
     """Hazards 20, 21: nobody had seen anything, and nobody sees it twice."""
     plays = {name: [answer, YES] for name, answer in BEFORE_ANYTHING.items()}
-    flags = patience(first_event_timeout=1.0, idle_timeout=1.0)
+    flags = patience(first_event_timeout=1.0, idle_timeout=1.0, pings_timeout=1.0)
     said, asked, upstream = await play_all(tmp_path, wire, plays, **flags)
     for name, events in said.items():
         turn = fold(events)
@@ -191,7 +191,7 @@ async def test_a_vendor_that_goes_on_failing_is_asked_as_often_as_configured(
     assert [one["attempt"] for one in view["rounds"]] == list(range(1, retries + 2))
 
 
-DEATHS: dict[str, list[Cut | ErrorEvent | Stall]] = {
+DEATHS: dict[str, list[Call | Cut | ErrorEvent | Stall]] = {
     "cut": [Cut()],
     "cut in a frame": [Cut(into=20)],
     "reset": [Cut(how="reset")],
@@ -199,6 +199,8 @@ DEATHS: dict[str, list[Cut | ErrorEvent | Stall]] = {
     "error event": [ErrorEvent()],
     "silence": [Stall()],
     "pings": [Stall(pings=0.05)],
+    "white space without end": [Call("endless", raw='{"what": ' + " " * 1_000_000, piece=4_096)],
+    "arguments without end": [Call("endless", raw='{"what": [' + "1, " * 400_000, piece=4_096)],
 }
 
 
@@ -207,7 +209,8 @@ async def test_a_response_that_dies_after_visible_text_ends_the_turn_and_keeps_t
     wire: Wire, tmp_path: Path
 ) -> None:
     """Hazards 20, 21: never asked again in front of a reader. The next turn reads what was said."""
-    flags = patience(idle_timeout=0.5)
+    flags = patience(idle_timeout=0.5, pings_timeout=0.5)
+    flags["limits__argument_bytes"] = 50_000
     plays: dict[str, list[Answer]] = {
         name: [Script([Think("Hm."), Say("As far as this"), *death, Say("…")])] for name, death in DEATHS.items()
     }
@@ -216,6 +219,7 @@ async def test_a_response_that_dies_after_visible_text_ends_the_turn_and_keeps_t
         turn = fold(events)
         assert turn.error is not None
         assert (turn.status, turn.error.retryable, text_of(turn)) == ("error", True, ["As far as this"]), name
+        assert (turn.error.code == "provider_runaway") == name.endswith("without end"), name
         assert [one.commitment for one in turn.rounds] == ["adopted"], name
         assert "provider_retry" not in notices(events), name
     assert asked == dict.fromkeys(plays, 1)
@@ -227,7 +231,8 @@ async def test_a_response_that_dies_after_visible_text_ends_the_turn_and_keeps_t
 @WIRES
 async def test_a_response_that_dies_after_a_sealed_call_is_adopted_and_gone_on_from(wire: Wire, tmp_path: Path) -> None:
     """Its calls stand, held ones are answered, what came after them is seen and not sent."""
-    flags = patience(idle_timeout=0.5)
+    flags = patience(idle_timeout=0.5, pings_timeout=0.5)
+    flags["limits__argument_bytes"] = 50_000
     plays: dict[str, list[Answer]] = {
         name: [
             Script(
