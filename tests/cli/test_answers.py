@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.processes import PATIENCE, Running, Server, legato
+from tests.cli.processes import PATIENCE, Running, Server, Typing, legato, script
 
 pytestmark = pytest.mark.slow  # a process for each
 
@@ -171,3 +171,101 @@ def test_a_tail_goes_on_through_the_wait(desk: Server, home: Path) -> None:
     assert "call_answered" in tail.said
     assert "rewind" in tail.said
     assert tail.complained == ""
+
+
+# In a chat
+
+
+def chatting(server: Server, home: Path, *steps: object) -> Typing:
+    said = script(*steps, {"end": "calls"}, {"text": "So be it."})
+    return Typing("chat", "--url", server.url, "--model", "script/echo", said, cwd=home)
+
+
+def last_turn(server: Server) -> Any:
+    (chat,) = server.ask("GET", "/v1/chats?limit=1")["data"]
+    return server.ask("GET", f"/v1/turns/{chat['head_turn_id']}")
+
+
+def test_a_chat_asks_before_a_call_runs_and_a_yes_runs_it(desk: Server, home: Path) -> None:
+    with chatting(desk, home, DROP) as typing:
+        typing.until('run drop(name="a")? y/N/e(dit)')
+        typing.type("y\r")
+        typing.until("! drop: yes")
+        typing.until("= drop ok: dropped a")
+        typing.until("So be it.")
+        assert "another process" not in typing.shown
+        assert typing.end() == 0
+
+
+def test_two_calls_are_asked_for_one_after_another(desk: Server, home: Path) -> None:
+    with chatting(desk, home, DROP, {"tool": "drop", "input": {"name": "b"}}) as typing:
+        typing.until('run drop(name="a")? y/N/e(dit)')
+        typing.type("n it is needed\r")
+        typing.until('run drop(name="b")? y/N/e(dit)')
+        typing.type("e\r")
+        typing.until("change the arguments")
+        typing.type("\x7f\r")
+        typing.until("no JSON object yet")
+        typing.type("\x15" + '{"nam": "c"}\r')
+        typing.until("not answered")
+        typing.until('run drop(name="b")? y/N/e(dit)')
+        typing.type("e\r")
+        typing.until("change the arguments")
+        typing.type("\x7f" * 3 + 'c"}\r')
+        typing.until('! drop 2: yes, with name="c"')
+        typing.until("= drop 2 ok: dropped c")
+        assert typing.end() == 0
+    results = [block for block in last_turn(desk)["blocks"] if block["type"] == "tool_result"]
+    assert [block["outcome"] for block in sorted(results, key=lambda one: one["outcome"])] == ["denied", "ok"]
+
+
+def test_what_a_tool_asks_in_a_chat_is_answered_by_its_value(desk: Server, home: Path) -> None:
+    with chatting(desk, home, {"tool": "book", "input": {}}) as typing:
+        typing.until("book asks: Which room? (room, or n)")
+        typing.type("9\r")
+        typing.until("= book ok: room 9")
+        assert typing.end() == 0
+
+
+def test_words_that_are_no_answer_are_the_next_message(desk: Server, home: Path) -> None:
+    with Typing("chat", "--url", desk.url, "--model", "script/echo", cwd=home) as typing:
+        typing.until("\x1b[?2004h")
+        typing.type(f"\x1b[200~{script(DROP, {'end': 'calls'}, {'text': 'So be it.'})}\x1b[201~\r")
+        typing.until('run drop(name="a")? y/N/e(dit)')
+        typing.type("and then?\r")
+        typing.until("said when this answer has ended")
+        typing.type("\r")
+        typing.until("! drop: no")
+        typing.until("and then?")
+        typing.until("tokens in")
+        typing.type("/quit\r")
+        assert typing.end() == 0
+
+
+def test_a_question_that_is_answered_elsewhere_is_asked_no_more(desk: Server, home: Path) -> None:
+    with chatting(desk, home, DROP) as typing:
+        typing.until('run drop(name="a")? y/N/e(dit)')
+        turn = last_turn(desk)["id"]
+        assert legato("approve", turn, "--url", desk.url, cwd=home).returncode == 0
+        typing.until("= drop ok: dropped a")
+        assert typing.end() == 0
+
+
+def test_a_cancel_ends_a_chat_that_waits(desk: Server, home: Path) -> None:
+    with chatting(desk, home, DROP) as typing:
+        typing.until('run drop(name="a")? y/N/e(dit)')
+        typing.until("the turn waits")
+        typing.type("\x03")
+        typing.until("[cancelled]")
+        assert typing.end() == 130
+
+
+def test_a_chat_that_nobody_types_in_says_what_to_type_elsewhere(desk: Server, home: Path) -> None:
+    said = script(DROP, {"end": "calls"}, {"text": "So be it."})
+    with Running("chat", "--url", desk.url, "--model", "script/echo", said, cwd=home) as running:
+        running.until_complaint('run drop(name="a")? y/N/e(dit): legato approve ')
+        turn = last_turn(desk)["id"]
+        running.until_complaint(turn)
+        assert legato("approve", turn, "--url", desk.url, cwd=home).returncode == 0
+        assert running.end() == 0
+    assert running.said == "So be it.\n"

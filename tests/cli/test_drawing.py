@@ -138,3 +138,26 @@ def test_an_end_says_its_reason_and_its_usage() -> None:
     usage = Usage(input_tokens=1234, cache_read_tokens=1000, output_tokens=5, cost_usd=0.0012, source="reported")
     end = e.TurnEnd(seq=1, status="complete", stop_reason="limit_rounds", usage=usage)
     assert screen.see(end) == "[limit_rounds]\n[1,234 tokens in (1,000 cached), 5 out, $0.0012]\n"
+
+
+def test_what_waits_is_said_and_what_was_answered() -> None:
+    screen = Screen()
+    screen.see(screen.begin(0, "tool_use", "c"), screen.stop(0, input={"at": "home"}))
+    waits = e.CallWaiting(seq=screen.next(), call_id="c", index=0, kind="approval")
+    assert screen.see(waits) == "? look waits for a yes or no\n"
+    edited = e.CallAnswered(seq=screen.next(), call_id="c", decision="approve", input={"at": "sea"})
+    assert screen.see(edited) == '! look: yes, with at="sea"\n'
+    asks = e.CallWaiting(seq=screen.next(), call_id="c", index=0, kind="input", message="Which\x1b[1m one?")
+    assert screen.see(asks) == "? look asks: Which one?\n"
+    assert screen.see(e.CallAnswered(seq=screen.next(), call_id="c", decision="deny")) == "! look: no\n"
+    client = e.CallWaiting(seq=screen.next(), call_id="c", index=0, kind="client_tool")
+    assert screen.see(client) == "? look waits for its client to run it\n"
+    assert screen.see(e.CallAnswered(seq=screen.next(), call_id="c")) == ""
+
+
+def test_who_goes_on_after_a_wait_is_not_worth_a_line_and_who_does_after_a_crash_is() -> None:
+    screen = Screen()
+    screen.see(screen.begin(0, "tool_use", "c"), screen.stop(0, input={}), e.TurnWaiting(seq=screen.next()))
+    stands = (e.Standing(index=0, state="complete", length=0),)
+    assert screen.see(e.Rewind(seq=1_000_001, to=3, blocks=stands)) == ""
+    assert "another process" in screen.see(e.Rewind(seq=2_000_001, to=1_000_001, blocks=stands))

@@ -17,6 +17,7 @@ from legato.cli.follow import Follower, Lost
 from legato.cli.keyboard import interrupts, keys, lines
 from legato.cli.ls import first_words
 from legato.cli.outlet import Outlet, Terminal, outlet
+from legato.cli.questions import Edit, Question, questions
 from legato.cli.seen import SeenTurn
 from legato.cli.talk import Talk, Wishes
 from legato.cli.untrusted import clean, one_line
@@ -102,7 +103,11 @@ class _Host:
         self._turn_id: str | None = None  # of the answer that streams, known to the server
         self._cancel_asked = False
         self._command: asyncio.Task[None] | None = None  # that the host waits for
-        self._cancels: list[asyncio.Task[None]] = []
+        self._sending: list[asyncio.Task[None]] = []  # cancels and answers, on their way
+        self._turn: Turn | None = None  # the answer that streams, as far as it has come
+        self._question: Question | None = None  # that stands
+        self._settled: set[int] = set()  # needs, by their seq, of which nothing more is to be asked here
+        self._listens = False
         self._ahead: list[str] = []  # said while an answer streamed: next
         self._warned = False
 
@@ -117,18 +122,18 @@ class _Host:
                 self._begin(self._talk.said(text))
             try:
                 code = await self._converse(once=once)
-                await self._let_cancels_out()
+                await self._let_them_out()
             finally:
                 self._out.prompt(None)
                 self._out.fresh()
-                for child in (self._answer, *self._cancels):
+                for child in (self._answer, *self._sending):
                     if child is not None:
                         child.cancel()
             return code
 
-    async def _let_cancels_out(self) -> None:
-        if self._cancels:
-            await asyncio.wait(self._cancels, timeout=_FAREWELL_SECONDS)
+    async def _let_them_out(self) -> None:
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=_FAREWELL_SECONDS)
 
     async def _converse(self, *, once: bool) -> int:
         while True:
@@ -195,8 +200,10 @@ class _Host:
             return
         if isinstance(self._out, Terminal) and sys.platform != "win32":
             stack.enter_context(keys(self._pressed, resumed=self._prompt))
+            self._listens = True
         elif not once:
             lines(self._pressed)
+            self._listens = True
 
     # What comes in
 
@@ -207,8 +214,8 @@ class _Host:
         self._prompt()
 
     def _prompt(self) -> None:
-        """While an answer streams the line is there once something stands on it."""
-        if self._answer is None or self._editor.line:
+        """While an answer streams the line is there once something stands on it, or something is asked."""
+        if self._answer is None or self._editor.line or self._question is not None:
             self._out.prompt(self._editor.line, self._editor.at)
         else:
             self._out.prompt(None)
@@ -231,6 +238,9 @@ class _Host:
     async def _entered(self, line: str) -> None:
         self._warned = False
         text = line.strip()
+        if self._question is not None and not text.startswith("/"):
+            self._reply(self._question, text)
+            return
         if not text:
             return
         self._out.line(f"> {clean(text)}", "you")
@@ -317,12 +327,13 @@ class _Host:
             await self._inputs.put(Over(None, error))
             return
         if self._cancel_asked:  # before the server knew the turn
-            self._cancels.append(self._children.create_task(self._send_cancel(started.assistant_turn.id)))
+            self._sending.append(self._children.create_task(self._send_cancel(started.assistant_turn.id)))
         await self._follow(started.assistant_turn.id)
 
     async def _follow(self, turn_id: str) -> None:
         self._turn_id = turn_id
         witness = Witness()
+        self._turn = witness.turn
         drawing = Drawing(self._out, witness.turn)
         follower = Follower(self._api, turn_id, lost=self._say_lost, found=lambda: self._say("the line is back"))
         failed: Failed | None = None
@@ -336,6 +347,7 @@ class _Host:
                     for complaint in witness.complaints:
                         self._say(complaint, "error")
                     witness.complaints.clear()
+                    self._ask(turn_id)
         except Failed as error:
             failed = error
         await self._inputs.put(Over(witness.turn, failed))
@@ -343,10 +355,56 @@ class _Host:
     def _say_lost(self, lost: Lost) -> None:
         self._say(f"{lost.why}; trying again in {lost.seconds:.1f} s")
 
+    # What is asked meanwhile
+
+    def _ask(self, turn_id: str) -> None:
+        """One thing after another; what was answered elsewhere is asked no more."""
+        open_ = [] if self._turn is None else questions(self._turn)
+        open_ = [one for one in open_ if one.need.seq not in self._settled]
+        if not self._listens:
+            for one in open_:
+                self._settled.add(one.need.seq)
+                self._say(f"{one.asked}: legato approve {turn_id} {clean(one.need.call_id)}")
+            return
+        if self._question not in open_:
+            self._question = open_[0] if open_ else None
+            if self._question is not None:
+                self._out.line(self._question.asked, "call")
+            self._prompt()
+
+    def _reply(self, question: Question, text: str) -> None:
+        self._out.line(f"> {clean(text)}", "you")
+        match question.reply(text):
+            case None if text.startswith("{"):
+                self._editor.offer(text)
+                self._say("that is no JSON object yet", "error")
+            case None:
+                self._ahead.append(text)
+                self._say(f"said when this answer has ended; {question.asked}")
+            case Edit(line=line):
+                self._editor.offer(line)
+                self._say("change the arguments, and Enter")
+            case dict() as said:
+                self._settled.add(question.need.seq)
+                self._question = None
+                if self._turn_id is not None:
+                    body = {"call_id": question.need.call_id, **said}
+                    self._sending.append(self._children.create_task(self._send_reply(self._turn_id, question, body)))
+                    self._ask(self._turn_id)
+
+    async def _send_reply(self, turn_id: str, question: Question, body: dict[str, Json]) -> None:
+        try:
+            await self._talk.approve(turn_id, body)
+        except Failed as error:
+            self._say(f"not answered: {error.message}", "error")
+            if not isinstance(error, Refused) or error.status == 422:  # else nobody can answer it any more
+                self._settled.discard(question.need.seq)
+                self._ask(turn_id)
+
     def _cancel(self) -> None:
         self._cancel_asked = True
         if self._turn_id is not None:
-            self._cancels.append(self._children.create_task(self._send_cancel(self._turn_id)))
+            self._sending.append(self._children.create_task(self._send_cancel(self._turn_id)))
 
     async def _send_cancel(self, turn_id: str) -> None:
         try:
@@ -356,7 +414,7 @@ class _Host:
             self._say(f"not cancelled: {error.message}", "error")
 
     def _ended(self, over: Over) -> int:
-        self._answer, self._turn_id = None, None
+        self._answer, self._turn_id, self._turn, self._question = None, None, None, None
         if over.failed is not None:
             self._say(over.failed.message, "error")
             if isinstance(over.failed, Refused) and over.failed.code == "chat_busy" and over.failed.turn_id:

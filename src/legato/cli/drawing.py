@@ -19,6 +19,7 @@ from legato.core.fold import Turn
 
 _ARGUMENTS_MAX: Final = 100
 _RESULT_MAX: Final = 120
+_MESSAGE_MAX: Final = 500
 _SHOWN_MAX: Final = 200
 """Characters of a tool's line that are shown before its line break comes."""
 _ASIDE_MAX: Final = 4
@@ -50,6 +51,7 @@ class Drawing:
         self._labels: dict[str, str] = {}  # of calls, by their id
         self._front: int | None = None  # the block whose text is on the open line
         self._aside: list[tuple[str, Kind]] = []
+        self._rests = False  # whoever goes on with it takes nothing back
         self._pauses = False  # the text on the open line is at the end of a sentence
 
     def draw(self, event: e.Event) -> None:
@@ -68,10 +70,12 @@ class Drawing:
                 self._say(message, "note")
             case e.Steer(text=text, state=state):
                 self._say(f"steer {state}: {one_line(text, _SHOWN_MAX)}", "note")
-            case e.CallWaiting(call_id=call_id, kind=kind):
-                what = "its approval" if kind == "approval" else "its client to run it"
-                self._say(f"? {self._label(call_id)} waits for {what}", "call")
+            case e.CallWaiting():
+                self._waits(event)
+            case e.CallAnswered():
+                self._told(event)
             case e.TurnWaiting():
+                self._rests = True
                 self._say("the turn waits; /cancel ends it", "note")
             case e.Rewind():
                 self._rewind(event)
@@ -163,6 +167,27 @@ class Drawing:
         outcome = clean(block.outcome or block.state)
         self._put_aside(f"  = {shown.label} {outcome}: {said}".rstrip(": "), "good" if outcome == "ok" else "error")
 
+    def _waits(self, event: e.CallWaiting) -> None:
+        label = self._label(event.call_id)
+        match event.kind:
+            case "approval":
+                self._say(f"? {label} waits for a yes or no", "call")
+            case "client_tool":
+                self._say(f"? {label} waits for its client to run it", "call")
+            case _:
+                message = "" if isinstance(event.message, UnsetType) else one_line(event.message, _MESSAGE_MAX)
+                self._say(f"? {label} asks: {message}", "call")
+
+    def _told(self, event: e.CallAnswered) -> None:
+        """A client's answer is the call's result, which is drawn anyway."""
+        if isinstance(event.decision, UnsetType):
+            return
+        label = self._label(event.call_id)
+        if isinstance(event.input, UnsetType):
+            self._say(f"! {label}: {'yes' if event.decision == 'approve' else 'no'}", "call")
+        else:
+            self._say(f"! {label}: yes, with {arguments_line(event.input, _ARGUMENTS_MAX)}", "call")
+
     def _label(self, call_id: str) -> str:
         return self._labels.get(call_id, clean(call_id))
 
@@ -192,8 +217,9 @@ class Drawing:
         self._flush()
         if lost:
             self._say(f"<< taken back, it does not count: {', '.join(lost)}", "error")
-        else:
+        elif not self._rests:
             self._say("<< another process goes on with this turn; nothing is lost", "note")
+        self._rests = False
         self._shown = {index: shown for index, shown in self._shown.items() if index in stand}
         for index, shown in self._shown.items():
             shown.length = stand[index].length

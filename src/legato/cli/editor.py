@@ -63,6 +63,10 @@ class Editor:
     def clear(self) -> None:
         self._become("")
 
+    def offer(self, line: str) -> None:
+        """Put it there, to be changed."""
+        self._become(line)
+
     def _key(self, key: str) -> Typed | None:
         match key:
             case "\r" | "\n":

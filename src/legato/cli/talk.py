@@ -122,6 +122,10 @@ class Talk:
     async def cancel(self, turn_id: str) -> None:
         await self._api.send("POST", f"{turn_path(turn_id)}/cancel", {"mode": "now"}, msgspec.Raw)
 
+    async def approve(self, turn_id: str, body: dict[str, Json]) -> None:
+        """Answer a call that waits for a person."""
+        await self._api.send("POST", f"{turn_path(turn_id)}/approvals", body, msgspec.Raw)
+
     async def turn(self, turn_id: str) -> SeenTurn:
         return await self._api.get(turn_path(turn_id), SeenTurn)
 
