@@ -21,7 +21,8 @@ PACKAGE = Path(__file__).parent.parent / "src" / "legato"
 #   - http knows of runtime its façade alone. It may read web, the built page.
 #   - config knows the tree of exceptions; it is read by those that put the parts together, never by the parts.
 #   - cli reads a turn from the database file as the server would show it, where no server answers.
-#   - testing is for users' tests: it ships with the product, and nothing in the product may lean on it.
+#   - testing is for users' tests: it ships with the product, and nothing in the product may lean on it, but for the
+#     command that tortures a server of its own. Its tools are declared as a user's are.
 PARTS = ("core", "ports", "observability")
 ROOMS: dict[str, tuple[str, ...]] = {
     "core": (),
@@ -37,9 +38,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "config": ("core",),
     "compose": (*PARTS, "runtime", "providers", "tools", "stores", "eventlog", "http", "web", "config", "serve"),
     "serve": (*PARTS, "runtime.service", "http", "config"),
-    "cli": (*PARTS, "config", "compose", "serve", "runtime.looking", ""),
+    "cli": (*PARTS, "config", "compose", "serve", "runtime.looking", "testing.torture", ""),
     "__main__": ("cli",),
-    "testing": (*PARTS, "providers"),
+    "testing": (*PARTS, "providers", "tools.declare"),
     "": ("core", "ports", "tools"),
 }
 # `legato.open` composes a service, and imports compose when it is asked for: importing legato for `tool` stays cheap.

@@ -38,7 +38,7 @@ def test_help_is_given_without_importing_what_only_commands_need(home: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "command", ["serve", "chat", "tail", "show", "approve", "answer", "ls", "verify", "doctor", "config"]
+    "command", ["serve", "chat", "tail", "show", "approve", "answer", "ls", "verify", "doctor", "torture", "config"]
 )
 def test_every_command_explains_itself(home: Path, command: str) -> None:
     asked = legato(command, "--help", cwd=home)

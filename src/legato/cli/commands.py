@@ -210,6 +210,23 @@ def doctor(
 
 
 @app.command()
+def torture(
+    *,
+    turns: Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="How many turns.")] = 500,
+    seed: Annotated[int, typer.Option(metavar="N", help="Chooses what is done, and in what order.")] = 7,
+    folder: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Keep the database and the log there; new, or empty.")
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would be done, and do nothing.")] = False,
+    json: AsJson = False,
+) -> int:
+    """Kill, stop and starve a server of its own while it is used, and check every promise. Exit code 1 if one broke."""
+    from legato.cli.torture import run
+
+    return run(turns=turns, seed=seed, folder=folder, only_plan=plan, as_json=json)
+
+
+@app.command()
 def config(*, file: ConfigFile = None) -> int:
     """Show each setting and where it came from, secrets masked."""
     from legato.cli.config import run
