@@ -37,7 +37,7 @@ from legato.core.blocks import ToolResultBlock
 from legato.core.fold import fold
 from legato.observability import process
 from legato.ports import Store
-from legato.runtime.spool_file import files_in, kept_in
+from legato.runtime.spool_file import MAGIC, files_in, kept_in
 from legato.stores.sqlite import SqliteStore
 from legato.testing.store import FaultyStore
 from legato.testing.upstream import Call, Gate, Say, Script, Upstream
@@ -84,6 +84,13 @@ async def faulty(folder: Path, *, retry_window: float = 20, **flags: Json) -> As
 def rows(folder: Path, query: str, *values: object) -> list[tuple[Json, ...]]:
     with contextlib.closing(sqlite3.connect(folder / "legato.db")) as database:
         return database.execute(query, values).fetchall()
+
+
+def stored(folder: Path, turn_id: str) -> int:
+    """The last event of the turn that is."""
+    [(last,)] = rows(folder, "SELECT last_seq FROM turn WHERE id = ?", turn_id)
+    assert isinstance(last, int)
+    return last
 
 
 def spool_of(folder: Path) -> Path:
@@ -197,7 +204,7 @@ async def test_what_a_stopping_server_cannot_store_goes_to_the_spool_and_the_tur
         async with spawned(tmp_path, environ=environ) as child:
             turn_id = await child.ask("Talk", model=MODELS["anthropic"])
             await upstream.reached("here")
-            await until(lambda: rows(tmp_path, "SELECT last_seq FROM turn WHERE id = ?", turn_id)[0][0] > 3)
+            await until(lambda: stored(tmp_path, turn_id) > 3)
             with locked(tmp_path):
                 upstream.release("here")
                 await child.until(turn_id, said("said"))
@@ -239,7 +246,7 @@ async def test_an_end_that_a_hanging_store_may_still_write_is_said_as_it_will_be
         upstream.enqueue(Script([Say("Talking"), Gate("here"), Say(" on")]))
         turn_id = await house.ask("Talk", model=MODELS["anthropic"])
         await upstream.reached("here")
-        await until(lambda: rows(tmp_path, "SELECT last_seq FROM turn WHERE id = ?", turn_id)[0][0] > 3)
+        await until(lambda: stored(tmp_path, turn_id) > 3)
         with locked(tmp_path):
             async with reading(house, turn_id) as read:
                 upstream.release("here")
@@ -308,35 +315,34 @@ async def test_a_turn_that_comes_to_rest_while_the_store_is_away_waits_and_goes_
 
 
 @pytest.mark.slow
-async def test_a_server_killed_while_it_spools_loses_nothing_that_it_said_was_kept(tmp_path: Path) -> None:
-    """Another process holds the database; one kill as soon as a file is there, one after the end was said."""
+@pytest.mark.parametrize("heard", [False, True], ids=["as soon as a record is there", "after its end was said"])
+async def test_a_server_killed_while_it_spools_loses_nothing_that_it_said_was_kept(heard: bool, tmp_path: Path) -> None:
+    """Another process holds the database meanwhile."""
     async with Upstream.open() as upstream:
         environ = {
             **upstream_environ(upstream),
             "LEGATO_STORAGE__RETRY_WINDOW": "0.5",
             "LEGATO_STORAGE__PERSIST_TIMEOUT": "0.2",
         }
-        for number, after_the_end in enumerate([False, True]):
-            upstream.enqueue(Script([Say("Talking"), Gate(f"here {number}"), Say(" on"), Gate("never")]))
-            read: list[e.Event] = []
-            async with spawned(tmp_path, environ=environ) as child:
-                turn_id = await child.ask("Talk", model=MODELS["anthropic"])
-                await upstream.reached(f"here {number}")
-                with locked(tmp_path):
-                    upstream.release(f"here {number}")
-                    if after_the_end:
-                        read = await child.followed(turn_id, each=True)
-                        assert error_of(read) == "persistence_failed"
-                    await until(lambda: files_in(spool_of(tmp_path)))
-                    await child.kill()
-            upstream.enqueue(Script([Say("Again.")]))
-            async with spawned(tmp_path, environ=environ) as child:
-                events = await child.followed(turn_id, each=True)
-            first = [event for event in events if event.seq < e.EPOCH_SIZE]
-            assert first[: len(read)] == read
-            words = "".join(event.text for event in first if isinstance(event, e.BlockDelta))
-            assert words == "Talking on"
-            assert left(tmp_path) == []
+        upstream.enqueue(Script([Say("Talking"), Gate("here"), Say(" on"), Gate("never")]), Script([Say("Again.")]))
+        read: list[e.Event] = []
+        async with spawned(tmp_path, environ=environ) as child:
+            turn_id = await child.ask("Talk", model=MODELS["anthropic"])
+            await upstream.reached("here")
+            await until(lambda: stored(tmp_path, turn_id) > 3)
+            with locked(tmp_path):
+                upstream.release("here")
+                if heard:
+                    read = await child.followed(turn_id, each=True)
+                    assert error_of(read) == "persistence_failed"
+                await until(lambda: any(file.stat().st_size > len(MAGIC) for file in files_in(spool_of(tmp_path))))
+                await child.kill()
+        async with spawned(tmp_path, environ=environ) as child:
+            events = await child.followed(turn_id, each=True)
+        first = [event for event in events if event.seq < e.EPOCH_SIZE]
+        assert first[: len(read)] == read
+        assert "".join(event.text for event in first if isinstance(event, e.BlockDelta)) == "Talking on"
+        assert left(tmp_path) == []
 
 
 # SQLite's own troubles
@@ -434,7 +440,7 @@ async def test_a_server_whose_files_may_not_grow_keeps_what_it_says_until_they_m
             turn_id = await child.ask("Talk", model=MODELS["anthropic"])
             await upstream.reached("here")
             last = await child.until(turn_id, said("before"))
-            await until(lambda: rows(tmp_path, "SELECT last_seq FROM turn WHERE id = ?", turn_id)[0][0] > last.seq)
+            await until(lambda: stored(tmp_path, turn_id) > last.seq)
             size = (tmp_path / "legato.db-wal").stat().st_size
             resource.prlimit(child._process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
             async with reading(child, turn_id) as read:
