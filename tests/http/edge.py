@@ -165,10 +165,9 @@ class FakeReader:
 class FakeOutput(KeptOutput):
     """Pieces that are there, and then perhaps a store that is away."""
 
-    def __init__(self, *pieces: bytes, text: bool = True, cut: Exception | None = None) -> None:
+    def __init__(self, *pieces: bytes, cut: Exception | None = None) -> None:
         self.tool_name = 'l"o\nok'
         self.bytes = sum(map(len, pieces)) + (cut is not None)
-        self.text = text
         self._there = pieces
         self._cut = cut
 

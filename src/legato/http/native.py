@@ -144,10 +144,10 @@ class Native:
         kept = await self._service.output(call.id("turn_id"), call.id("call_id"), principal=call.principal)
         headers = (
             (b"content-length", str(kept.bytes).encode()),
-            *_saved_as(f"{kept.tool_name}-{call.id('call_id')}.{'txt' if kept.text else 'json'}"),
+            *_saved_as(f"{kept.tool_name}-{call.id('call_id')}.txt"),
             (b"cache-control", b"private, max-age=31536000, immutable"),
         )
-        return Reply(200, b"", b"text/plain; charset=utf-8" if kept.text else b"application/json", headers, kept.pieces)
+        return Reply(200, b"", b"text/plain; charset=utf-8", headers, kept.pieces)
 
     async def model_view(self, call: Call[NoBody, ModelViewQuery]) -> Answer:
         round_ = None if call.query.round is UNSET else call.query.round

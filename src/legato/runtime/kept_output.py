@@ -12,13 +12,12 @@ PIECE = 262_144
 
 
 class KeptOutput:
-    """``text``: it is text as it is, else JSON."""
+    """A text as it is, of anything else its JSON; the turn's log has a text of either, and so cannot tell them apart."""
 
     def __init__(self, store: Store, turn_id: str, result: ToolResultBlock) -> None:
         assert isinstance(result.bytes, int)
         self.tool_name = result.tool_name
         self.bytes: int = result.bytes
-        self.text = isinstance(result.output, str)
         self._store = store
         self._place = (turn_id, result.call_id)
 
