@@ -12,7 +12,7 @@ PIECE = 262_144
 
 
 class KeptOutput:
-    """A text as it is, of anything else its JSON; the turn's log has a text of either, and so cannot tell them apart."""
+    """A text as it is, of anything else its JSON. The turn's log has a text of either: they cannot be told apart."""
 
     def __init__(self, store: Store, turn_id: str, result: ToolResultBlock) -> None:
         assert isinstance(result.bytes, int)
