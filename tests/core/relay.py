@@ -31,11 +31,13 @@ PATIENCE = 5_000  # steps; no life here takes a tenth of it
 @dataclass
 class Relay:
     """``crashes`` are (step, lost): before that step the owner dies, and ``lost`` of its last events are not stored,
-    where they may be. ``seen`` is what a reader saw who never missed anything."""
+    where they may be. ``cut``: the owner that says the event of that place, from 1, dies with it, and exactly those up
+    to it are stored. ``seen`` is what a reader saw who never missed anything."""
 
     life: Life
     crashes: list[tuple[int, int]]
     cancel_at: int | None = None
+    cut: int | None = None
     epoch: int = -1
     machine: TurnMachine = field(init=False)
     stored: list[e.Event] = field(default_factory=list)
@@ -61,6 +63,11 @@ class Relay:
     def run(self) -> None:
         """Until the turn has ended. Fails if a machine waits for something that nobody will do."""
         for step in range(PATIENCE):
+            if self.cut is not None and len(self.stored) + len(self.said) >= self.cut:
+                upto, self.cut = self.cut - len(self.stored), None
+                self._store(upto)
+                self._take_up()
+                continue
             if self.machine.ended:
                 self._store(len(self.said))
                 return

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET, UnsetType
 from tests.core.drive import user_turn
 from tests.core.pairing import violations
 from tests.core.relay import Relay
 from tests.core.test_lives import picture
-from tests.core.turns import PATIENT_TOOLS, Life, lives
+from tests.core.turns import PATIENT_TOOLS, Life, busy_lives, lives
 
 from legato.core import actions as a
 from legato.core import events as e
@@ -22,7 +22,7 @@ from legato.core.messages import first_difference, messages
 from legato.core.plan import HARD_END
 from legato.core.resuming import recoveries
 
-_lives = lives(patient=True, disturbed=False)
+_lives = st.one_of(lives(patient=True, disturbed=False), busy_lives(), busy_lives())
 _crashes = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 40)), max_size=3).map(sorted)
 _cancels = st.sampled_from([None, None, None, 0, 5, 17])
 
@@ -47,22 +47,69 @@ def own_results(turn: Turn) -> list[ToolResultBlock]:
     return [block for block in turn.blocks if isinstance(block, ToolResultBlock) and block.origin != "provider"]
 
 
-@given(_lives, _crashes, _cancels)
-def test_a_turn_ends_whoever_dies_and_every_call_that_stands_has_one_result(
-    life: Life, crashes: list[tuple[int, int]], cancel_at: int | None
-) -> None:
-    turn = relay(life, crashes, cancel_at).machine.turn
+def assert_whole(run: Relay) -> None:
+    """Every call that stands has one result, all see the same turn, and nobody is waited for any more."""
+    turn = run.machine.turn
     assert sorted(own_calls(turn)) == sorted(block.call_id for block in own_results(turn))
     assert not turn.open
     assert not turn.waiting
+    assert picture(fold(run.seen)) == picture(fold(run.stored)) == picture(turn)
+    assert [kept for kept in run.needs.values() if not kept.taken] == []
+
+
+def assert_nothing_ran_twice(run: Relay) -> None:
+    # A call that asked to run later, or asked somebody, is the same execution that goes on.
+    writes = Counter(start.call_id for start in run.starts if PATIENT_TOOLS[start.tool_name].effect == "write")
+    for call_id, times in writes.items():
+        assert times <= 1 + run.wished[call_id]
+    keys: dict[str, set[str]] = {}
+    runs: list[a.StartTool | a.Reconcile] = [*run.starts, *run.reconciled]
+    for start in runs:
+        if PATIENT_TOOLS[start.tool_name].effect == "read":
+            continue  # one of which nothing was stored did not happen, and its id may be another one's
+        keys.setdefault(start.call_id, set()).add(start.idempotency_key)
+    assert all(len(each) == 1 for each in keys.values())
+
+
+def assert_nothing_ran_unasked(run: Relay) -> None:
+    sealed = own_calls(run.machine.turn)
+    # The first yes to a call is its approval, where its tool asks for one.
+    approved = {answer.call_id: answer.input for answer in reversed(run.answers) if answer.decision == "approve"}
+    for start in run.starts:
+        if start.call_id not in sealed or sealed[start.call_id].tool_name != start.tool_name:
+            continue
+        said = sealed[start.call_id].input or {}
+        given_by_person = approved[start.call_id] if PATIENT_TOOLS[start.tool_name].asks_approval(said) else UNSET
+        assert start.input == (said if isinstance(given_by_person, UnsetType) else given_by_person)
+    for block in own_results(run.machine.turn):
+        if isinstance(block.ran_input, dict):
+            assert block.ran_input == approved[block.call_id] != sealed[block.call_id].input
+
+
+def assert_requests_hold(run: Relay) -> None:
+    next_turn = messages([user_turn("asked", "Find the dragon"), run.rows(), user_turn("asked-again", "And now?")])
+    for sent in [*(sent for _, sent in run.sent), next_turn]:
+        assert violations(sent) == []
+
+
+@settings(max_examples=max(4, settings().max_examples // 4))
+@given(_lives, st.booleans())
+def test_the_turn_goes_on_from_every_prefix_of_its_log(life: Life, cancelled: bool) -> None:
+    whole = relay(life, [])
+    for cut in range(len(whole.stored)):
+        run = Relay(life, [], cut=cut, cancel_at=0 if cancelled else None)
+        run.run()
+        assert_whole(run)
+        assert_nothing_ran_twice(run)
+        assert_nothing_ran_unasked(run)
+        assert_requests_hold(run)
 
 
 @given(_lives, _crashes, _cancels)
-def test_what_a_reader_saw_and_what_is_stored_fold_to_the_same_turn(
+def test_a_turn_ends_whoever_dies_with_one_result_for_each_call_and_as_all_have_seen_it(
     life: Life, crashes: list[tuple[int, int]], cancel_at: int | None
 ) -> None:
-    run = relay(life, crashes, cancel_at)
-    assert picture(fold(run.seen)) == picture(fold(run.stored)) == picture(run.machine.turn)
+    assert_whole(relay(life, crashes, cancel_at))
 
 
 @given(_lives, _crashes, st.integers(0, 120))
@@ -74,12 +121,6 @@ def test_a_reader_who_saw_what_was_not_stored_and_comes_back_later_folds_the_sam
     for event in run.stored:
         turn.apply(event)
     assert picture(turn) == picture(run.machine.turn)
-
-
-@given(_lives, _crashes, _cancels)
-def test_every_need_is_closed_at_the_end(life: Life, crashes: list[tuple[int, int]], cancel_at: int | None) -> None:
-    run = relay(life, crashes, cancel_at)
-    assert [kept for kept in run.needs.values() if not kept.taken] == []
 
 
 @given(_lives, _crashes)
@@ -98,37 +139,14 @@ def test_each_owner_counts_from_its_epoch_and_begins_with_a_rewind(life: Life, c
 def test_a_write_runs_at_most_once_and_a_call_with_effects_always_with_one_key(
     life: Life, crashes: list[tuple[int, int]], cancel_at: int | None
 ) -> None:
-    run = relay(life, crashes, cancel_at)
-    # A call that asked to run later, or asked somebody, is the same execution that goes on.
-    writes = Counter(start.call_id for start in run.starts if PATIENT_TOOLS[start.tool_name].effect == "write")
-    for call_id, times in writes.items():
-        assert times <= 1 + run.wished[call_id]
-    keys: dict[str, set[str]] = {}
-    runs: list[a.StartTool | a.Reconcile] = [*run.starts, *run.reconciled]
-    for start in runs:
-        if PATIENT_TOOLS[start.tool_name].effect == "read":
-            continue  # one of which nothing was stored did not happen, and its id may be another one's
-        keys.setdefault(start.call_id, set()).add(start.idempotency_key)
-    assert all(len(each) == 1 for each in keys.values())
+    assert_nothing_ran_twice(relay(life, crashes, cancel_at))
 
 
 @given(_lives, _crashes)
 def test_nothing_runs_unasked_nor_on_other_arguments_than_were_sealed_or_approved(
     life: Life, crashes: list[tuple[int, int]]
 ) -> None:
-    run = relay(life, crashes)
-    sealed = own_calls(run.machine.turn)
-    # The first yes to a call is its approval, where its tool asks for one.
-    approved = {answer.call_id: answer.input for answer in reversed(run.answers) if answer.decision == "approve"}
-    for start in run.starts:
-        if start.call_id not in sealed:
-            continue
-        said = sealed[start.call_id].input or {}
-        given_by_person = approved[start.call_id] if PATIENT_TOOLS[start.tool_name].asks_approval(said) else UNSET
-        assert start.input == (said if isinstance(given_by_person, UnsetType) else given_by_person)
-    for block in own_results(run.machine.turn):
-        if isinstance(block.ran_input, dict):
-            assert block.ran_input == approved[block.call_id] != sealed[block.call_id].input
+    assert_nothing_ran_unasked(relay(life, crashes))
 
 
 @given(_lives)
@@ -150,10 +168,7 @@ def test_identical_reads_of_a_response_share_one_execution(life: Life) -> None:
 def test_no_provider_refuses_a_request_whoever_makes_it(
     life: Life, crashes: list[tuple[int, int]], cancel_at: int | None
 ) -> None:
-    run = relay(life, crashes, cancel_at)
-    next_turn = messages([user_turn("asked", "Find the dragon"), run.rows(), user_turn("asked-again", "And now?")])
-    for sent in [*(sent for _, sent in run.sent), next_turn]:
-        assert violations(sent) == []
+    assert_requests_hold(relay(life, crashes, cancel_at))
 
 
 @given(_lives, _crashes)

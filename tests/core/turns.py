@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from random import Random
 
 from hypothesis import strategies as st
 from msgspec.json import encode as json
@@ -300,3 +301,42 @@ def lives(draw: st.DrawFn, *, disturbed: bool = True, patient: bool = False) -> 
         if disturbed and draw(st.booleans())
         else (),
     )
+
+
+def _busy_response(chance: Random) -> tuple[i.ProviderInput, ...]:
+    """A few whole calls that could all run, perhaps with words between them, and mostly a good end."""
+    said: list[i.ProviderInput] = []
+    for place in range(chance.randint(1, 3)):
+        if chance.random() < 0.3:
+            said += [i.BlockOpened(key=place, block_type="text"), i.Delta(place, "so"), i.BlockClosed(key=place)]
+        name = chance.choice(["look", "ask_look", "ask_first", "eager_put", CLIENT_TOOL, CLIENT_TOOL, *PATIENT_TOOLS])
+        given: dict[str, Json] = chance.choice([{}, {}, {"n": 0}, {"n": 1}])
+        said += [
+            i.BlockOpened(key=10 + place, block_type="tool_use", tool_name=name, input=given),
+            i.BlockClosed(key=10 + place),
+        ]
+    if chance.random() < 0.15:
+        return (*said, i.ResponseFailed(error=RETRYABLE))
+    reasons: list[StopReason] = ["calls", "calls", "calls", "end", "pause", "pause", "length", "refusal"]
+    return (*said, i.ResponseEnded(stop_reason=chance.choice(reasons), provider_reason=None))
+
+
+def _busy_life(seed: int) -> Life:
+    chance = Random(seed)
+    return Life(
+        limits=TurnLimits(
+            rounds=chance.choice([1, 2, 4, 4]),
+            calls_per_round=chance.choice([1, 64, 64, 64]),
+            parallel_calls=chance.choice([1, 16]),
+        ),
+        tools=tuple(PATIENT_TOOLS),
+        responses=tuple(_busy_response(chance) for _ in range(chance.randint(1, 3))),
+        choices=tuple(chance.randrange(24) for _ in range(60)),
+        endings=(),
+    )
+
+
+def busy_lives() -> st.SearchStrategy[Life]:
+    """In which much is called, waited for and asked. Evenly spread by a seed: what hypothesis draws is mostly simple,
+    and in a simple life nobody waits."""
+    return st.integers(0, 2**64).map(_busy_life)
