@@ -27,15 +27,15 @@ PAGE = "docs/testing.md"
 
 def test_the_suite_on_the_page_passes(tmp_path: Path) -> None:
     """In a folder of its own, without this project's settings for pytest."""
-    (shown,) = fences(PAGE, "python")
-    assert shown.file is not None
-    (tmp_path / shown.file).write_text(shown.body)
+    files = {shown.file or "": shown.body for shown in fences(PAGE, "python")}
+    for file, body in files.items():
+        (tmp_path / file).write_text(body)
     shutil.copy(ROOT / "examples" / "tools.py", tmp_path / "tools.py")
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
-    wanted = len(re.findall(r"^async def test_", shown.body, re.MULTILINE))
+    wanted = sum(len(re.findall(r"^(?:async )?def test_", body, re.MULTILINE)) for body in files.values())
     with desk(tmp_path, {}) as at:
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", shown.file],
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", *files],
             cwd=tmp_path,
             env=at.environ,
             capture_output=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import tempfile
 from pathlib import Path
@@ -35,6 +36,8 @@ def _torture(seed: int, turns: int, folder: Path, *, as_json: bool) -> int:
     def say(sentence: str) -> None:
         sys.stderr.write(sentence + "\n")
 
+    # asyncio's, of a socket whose server was killed meanwhile: that is what is done here.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     try:
         report = asyncio.run(Torture(seed, make_plan(seed, turns), folder, say).run())
     except* DidNotStart as failed:

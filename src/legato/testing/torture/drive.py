@@ -154,7 +154,7 @@ class Torture:
             case Full(seconds=seconds):
                 await self._child.fill_disk(seconds)
             case Twin(steps=steps):
-                self._twin_left = steps
+                self._twin_left = max(self._twin_left, steps)
                 if self._twin not in self._up:
                     await self._start(self._twin)
             case _:

@@ -113,12 +113,15 @@ def make_plan(seed: int, turns: int) -> tuple[Step, ...]:
         if chance.random() < 0.3:
             steps.append(Pause(round(chance.uniform(0, 0.3), 3)))
     faults = [*_faults(turns // 10, chance)]
-    places = sorted(chance.sample(range(2, len(steps)), min(len(faults), len(steps) - 2)), reverse=True)
+    places = sorted(chance.sample(range(2, len(steps)), min(len(faults), max(len(steps) - 2, 0))), reverse=True)
     for place, fault in zip(places, faults, strict=False):
         steps.insert(place, fault)
     if turns >= LONG:
+        # Right behind a few turns, so that the one that is stopped owns some.
         middle = len(steps) // 2
-        steps[middle:middle] = [Twin(4), Freeze(LEASE_OVER)]
+        asked = [place for place in range(middle, len(steps)) if isinstance(steps[place], Ask)]
+        steps.insert(asked[5] + 1, Freeze(LEASE_OVER))
+        steps.insert(asked[0], Twin(40))
     return tuple(steps)
 
 

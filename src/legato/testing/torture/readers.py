@@ -73,10 +73,10 @@ class Reader:
             async with aclosing(_frames(answer, drop)) as frames:
                 async for data in frames:
                     event = e.decode(data)
-                    self._hear(event)
+                    self.hear(event)
                     heard(event)
 
-    def _hear(self, event: e.Event) -> None:
+    def hear(self, event: e.Event) -> None:
         now, last = time.monotonic(), self.turn.last_seq
         if (said := out_of_order(last, event)) is not None:
             self.wrong.append(said)
