@@ -113,6 +113,7 @@ def make_plan(seed: int, turns: int) -> tuple[Step, ...]:
         if chance.random() < 0.3:
             steps.append(Pause(round(chance.uniform(0, 0.3), 3)))
     faults = [*_faults(turns // 10, chance)]
+    chance.shuffle(faults)
     places = sorted(chance.sample(range(2, len(steps)), min(len(faults), max(len(steps) - 2, 0))), reverse=True)
     for place, fault in zip(places, faults, strict=False):
         steps.insert(place, fault)
