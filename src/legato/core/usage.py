@@ -37,8 +37,9 @@ class Prices(msgspec.Struct, frozen=True):
 
 
 def of_a_death(reported: Usage, *, said: int, asked: int | None, prices: Prices) -> Usage:
-    """What a response used that came to no end. ``reported`` are the vendor's last figures, ``said`` the bytes that came
-    of it, ``asked`` those of the request. Nothing is made up where nothing came: a request may have cost nothing."""
+    """What a response used that came to no end. ``reported`` are the vendor's last figures, ``said`` the bytes that
+    came of it, ``asked`` those of the request. Nothing is made up where nothing came: a request may have cost nothing.
+    """
     if not said:
         return UNKNOWN if reported.source == "unknown" else msgspec.structs.replace(reported, source="estimated")
     before = reported.output_tokens or 0

@@ -150,8 +150,10 @@ class Reader:
         """None if there is nothing yet; the turn may have ended."""
         try:
             lines = await self._followers.stored(self._turn_id, self._cursor)
-            if not lines and self._log is None:
-                self._ended = not await self._followers.goes_on_elsewhere(self._turn_id)
+            if not lines and self._log is None and not await self._followers.goes_on_elsewhere(self._turn_id):
+                # It may have ended between the two looks, with all that was missing here.
+                lines = await self._followers.stored(self._turn_id, self._cursor)
+                self._ended = not lines
         except StoreError:
             self._ended = True
             return None

@@ -225,7 +225,7 @@ class Running:
         for runner in [each for each in self._runners.values() if each.machine.turn.waiting]:
             for kept in await house.store.needs(runner.row.id):
                 if kept.answer is not None and not kept.taken:
-                    runner.receive(i.Answered(answer=kept.answer))
+                    runner.receive(i.Answered(answer=kept.answer, nr=kept.need.nr))
 
     async def _hear_of_others(self) -> None:
         """What was said here, or to other processes, to turns that this one runs."""
@@ -355,6 +355,7 @@ class Running:
         spans = await house.store.spans(row.id)
         rounds, seconds = self._bounds_of(row)
         waited = row.wait_until if row.status == "waiting" else None
+        wait_over = waited is not None and waited <= house.clock.now()
         owned = kept.row
         return self._keep(
             TurnRunner(
@@ -372,8 +373,8 @@ class Running:
                     stored=stored,
                     spans=spans,
                     cancelled=kept.row.cancel_requested,
-                    wait_until=waited if _still_waits(stored.needs) else None,
-                    wait_over=waited is not None and waited <= house.clock.now(),
+                    wait_until=None if wait_over or not _still_waits(stored.needs) else waited,
+                    wait_over=wait_over,
                 ),
             )
         )
@@ -439,4 +440,4 @@ class Running:
 
 def _still_waits(needs: Sequence[KeptNeed]) -> bool:
     """Some need that the turn had before is still open."""
-    return any(kept.answer is None for kept in needs)
+    return any(kept.answer is None and not kept.taken for kept in needs)
