@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from tests.cli.processes import Server, legato
+
+pytestmark = pytest.mark.slow
 
 
 def test_chats_are_listed_newest_first_with_title_model_and_whether_they_are_busy(server: Server, home: Path) -> None:

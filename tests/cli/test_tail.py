@@ -16,6 +16,8 @@ from tests.cli.processes import PATIENCE, Running, Server, free_port, legato
 from legato.cli.follow import Frame
 from legato.cli.witness import Witness
 
+pytestmark = pytest.mark.slow
+
 SLOWLY = {"text": "on and on ", "repeat": 100_000, "pace": 50}
 
 

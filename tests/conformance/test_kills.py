@@ -27,6 +27,8 @@ from legato.core.fold import Turn
 from legato.testing.script import Step, Wire
 from legato.testing.upstream import Answer, Call, Gate, Request, Say, Script, Upstream, round_of
 
+pytestmark = pytest.mark.slow
+
 TOOLS = ("look", "put", "change", "settle")
 LAST = "All is done."
 

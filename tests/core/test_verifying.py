@@ -322,6 +322,7 @@ def test_damage_to_the_log_is_found_and_named(
     assert [one for one in found if one[0] == "P9" and one[1] == place and words in one[2]], found
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_in_a_packed_log_is_found(file: Path) -> None:
     with closing(sqlite3.connect(file)) as connection:
         (packed,) = connection.execute("SELECT lines FROM log WHERE turn_id = 'turn'").fetchone()

@@ -22,6 +22,8 @@ from tests.e2e.house import script
 
 from legato.tools.loading import load_module
 
+pytestmark = pytest.mark.slow
+
 Json = Any
 
 

@@ -42,6 +42,8 @@ from legato.stores.sqlite import SqliteStore
 from legato.testing.store import FaultyStore
 from legato.testing.upstream import Call, Gate, Say, Script, Upstream
 
+pytestmark = pytest.mark.slow
+
 
 class Inside:
     """The SQLite store of a server in this process, and the faults around it."""

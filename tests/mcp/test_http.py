@@ -17,7 +17,7 @@ from tests.mcp.house import House, hosting, memory_grows_less_than, over_http, u
 from legato.runtime.toolbox import CancelFlag
 from legato.tools.mcp.settings import McpServer
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 Json: TypeAlias = Any
 TOOL = {"name": "say", "inputSchema": {"type": "object"}}

@@ -12,7 +12,7 @@ from tests.mcp.house import alive, heard, hosting, memory_grows_less_than, pids,
 from legato.runtime.toolbox import CancelFlag
 from legato.tools.mcp.settings import McpServer
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 async def test_a_tool_is_listed_and_called_and_its_text_is_the_output(tmp_path: Path) -> None:

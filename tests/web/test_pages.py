@@ -14,7 +14,7 @@ from legato.tools.web import pages
 from legato.tools.web.page_worker import page
 from legato.tools.web.pages import Page, page_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 URL = "https://example.org/caves/one"
 
