@@ -335,8 +335,7 @@ class Documents(Protocol):
         """Those that are kept, the newest first; of the last deleted one where none is at the path."""
 
     async def entries(self, owner: str, folder: str, *, max_bytes: int) -> Sequence[Entry]:
-        """Every document in a folder and below, by path. Raises ``InvalidRequest`` where they have over ``max_bytes``.
-        """
+        """Every document in a folder and below, by path. Raises ``InvalidRequest`` over ``max_bytes``."""
 
 
 class Archive(Protocol):

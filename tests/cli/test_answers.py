@@ -254,7 +254,6 @@ def test_a_question_that_is_answered_elsewhere_is_asked_no_more(desk: Server, ho
 def test_a_cancel_ends_a_chat_that_waits(desk: Server, home: Path) -> None:
     with chatting(desk, home, DROP) as typing:
         typing.until('run drop(name="a")? y/N/e(dit)')
-        typing.until("the turn waits")
         typing.type("\x03")
         typing.until("[cancelled]")
         assert typing.end() == 130
