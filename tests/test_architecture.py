@@ -17,7 +17,8 @@ PACKAGE = Path(__file__).parent.parent / "src" / "legato"
 
 # Each room of the house and what it may import of the others; a room may always import itself. "" is the public
 # package `legato`, whose names are for users: inside, import from where a thing lives.
-#   - observability is a leaf that imports the standard library only, so that all that does I/O may log and count.
+#   - observability is a leaf that imports the standard library only, so that all that does I/O may log and count;
+#     clock is another, for whoever was given no clock.
 #   - http knows of runtime its façade alone. It may read web, the built page.
 #   - config knows the tree of exceptions; it is read by those that put the parts together, never by the parts.
 #   - cli reads a turn from the database file as the server would show it, where no server answers.
@@ -28,19 +29,32 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "core": (),
     "ports": ("core",),
     "observability": (),
-    "runtime": PARTS,
+    "clock": (),
+    "runtime": (*PARTS, "clock"),
     "providers": PARTS,
     "tools": PARTS,
-    "stores": PARTS,
+    "stores": (*PARTS, "clock"),
     "eventlog": PARTS,
     "web": (),
     "http": (*PARTS, "runtime.service", "web"),
     "config": ("core",),
-    "compose": (*PARTS, "runtime", "providers", "tools", "stores", "eventlog", "http", "web", "config", "serve"),
+    "compose": (
+        *PARTS,
+        "clock",
+        "runtime",
+        "providers",
+        "tools",
+        "stores",
+        "eventlog",
+        "http",
+        "web",
+        "config",
+        "serve",
+    ),  # fmt: skip
     "serve": (*PARTS, "runtime.service", "http", "config"),
     "cli": (*PARTS, "config", "compose", "serve", "runtime.looking", "testing.torture", ""),
     "__main__": ("cli",),
-    "testing": (*PARTS, "providers", "tools.declare"),
+    "testing": (*PARTS, "clock", "providers", "tools.declare"),
     "": ("core", "ports", "tools"),
 }
 # `legato.open` composes a service, and imports compose when it is asked for: importing legato for `tool` stays cheap.

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 
+from legato.clock import SystemClock
 from legato.config import Config, load, locate
 from legato.config.mcp_file import MissingVariable, filled
 from legato.config.model import SCRIPT_MODEL, LimitsConfig, McpServerConfig, ProviderConfig
@@ -24,7 +25,6 @@ from legato.providers.provider import HttpProvider, ProviderSettings
 from legato.providers.script_provider import ScriptProvider
 from legato.runtime.admission import AdmissionLimits
 from legato.runtime.checkup import of_the_file, of_the_spool
-from legato.runtime.clock import SystemClock
 from legato.runtime.documents import Workspaces
 from legato.runtime.journal import JournalSettings
 from legato.runtime.service import ServiceSettings, TurnService

@@ -221,6 +221,19 @@ others: st.SearchStrategy[Said] = st.one_of(
 steps = st.one_of(begins, groups, groups, groups, others)
 
 
+class Standing:
+    """A clock that stands, so that both give a lease until the same moment."""
+
+    def now(self) -> str:
+        return at(3)
+
+    def after(self, seconds: float) -> str:
+        return at(3 + int(seconds))
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
 async def outcome(store: Store, step: Step) -> object:
     try:
         return await step(store)
@@ -229,7 +242,11 @@ async def outcome(store: Store, step: Step) -> object:
 
 
 async def everything(store: Store) -> dict[str, object]:
-    found: dict[str, object] = {"unended": list(await store.unended()), "woken": list(await store.to_wake(at(3)))}
+    found: dict[str, object] = {
+        "unended": list(await store.unended()),
+        "overdue": list(await store.overdue()),
+        "woken": list(await store.to_wake(at(3))),
+    }
     for chat_id in CHATS:
         results = [await store.result(chat_id, call_id) for call_id in CALLS]
         found[chat_id] = (await store.chat(chat_id), list(await store.tree(chat_id)), results)
@@ -251,9 +268,9 @@ async def everything(store: Store) -> dict[str, object]:
 
 
 async def play(steps: list[Said]) -> None:
-    memory = MemoryStore()
+    memory = MemoryStore(clock=Standing())
     with tempfile.TemporaryDirectory() as folder:
-        sqlite = await open_sqlite(Path(folder) / "legato.db", readers=1)
+        sqlite = await open_sqlite(Path(folder) / "legato.db", readers=1, clock=Standing())
         try:
             for store in (memory, sqlite):
                 for chat_id in CHATS:

@@ -17,6 +17,7 @@ import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
+from legato.clock import SystemClock
 from legato.core import events as e
 from legato.core import inputs as i
 from legato.core import lines as log_lines
@@ -49,7 +50,6 @@ from legato.runtime.answering import Answering
 from legato.runtime.asking import Question, as_of_round, ask, read_results, with_readings
 from legato.runtime.cancelling import Cancelling
 from legato.runtime.chats import Chats, chat_view
-from legato.runtime.clock import SystemClock
 from legato.runtime.documents import Workspaces
 from legato.runtime.following import Followers, Reader
 from legato.runtime.house import House

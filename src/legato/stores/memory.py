@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from legato.clock import SystemClock
 from legato.core.blocks import ToolResultBlock
 from legato.core.errors import Conflict, NotFound, RowRefused, StaleEpoch, StoreUnavailable
 from legato.core.inputs import CancelMode
@@ -37,7 +37,7 @@ from legato.core.records import (
     TurnWrite,
 )
 from legato.core.steers import judged
-from legato.ports import Begun
+from legato.ports import Begun, Clock
 from legato.stores import cursors
 from legato.stores.kept import ROW, Kept, again
 
@@ -49,7 +49,8 @@ _chat = msgspec.json.Decoder(Chat)
 
 
 class MemoryStore:
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
         self._chats: dict[str, Chat] = {}
         self._turns: dict[str, Kept] = {}  # in the order they were made
         self._queues: dict[str, list[str]] = {}  # by chat: its queued turns, the next first
@@ -167,17 +168,23 @@ class MemoryStore:
         status = "running" if kept.row.status == "waiting" or queued else kept.row.status
         self._leave_queue(kept.row.chat_id, turn_id)
         kept.row = msgspec.structs.replace(
-            kept.row, epoch=epoch, owner=owner, status=status, wait_until=None, lease_until=_clock(LEASE_SECONDS)
+            kept.row,
+            epoch=epoch,
+            owner=owner,
+            status=status,
+            wait_until=None,
+            lease_until=self._clock.after(LEASE_SECONDS),
         )
         return True
 
     async def overdue(self) -> Sequence[TurnRow]:
         await self._wait()
-        return [again(ROW, row) for row in self._oldest_first() if _is_overdue(row)]
+        now, unclaimed = self._clock.now(), self._clock.after(-LEASE_SECONDS)
+        return [again(ROW, row) for row in self._oldest_first() if _is_overdue(row, now, unclaimed)]
 
     async def renew(self, owner: str) -> None:
         await self._wait()
-        until = _clock(LEASE_SECONDS)
+        until = self._clock.after(LEASE_SECONDS)
         for kept in self._turns.values():
             if kept.row.owner == owner and kept.row.ended_at is None and kept.row.status != "waiting":
                 kept.row = msgspec.structs.replace(kept.row, lease_until=until)
@@ -397,18 +404,13 @@ class MemoryStore:
         return sorted((kept.row for kept in self._turns.values()), key=lambda row: row.created_at)
 
 
-def _clock(seconds: float) -> str:
-    """This store's own clock, so much later."""
-    moment = datetime.now(UTC) + timedelta(seconds=seconds)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _is_overdue(row: TurnRow) -> bool:
+def _is_overdue(row: TurnRow, now: str, unclaimed: str) -> bool:
+    """One without a lease has had it since it was made: it is overdue if that was before ``unclaimed``."""
     if row.ended_at is not None or row.role != "assistant" or row.status in ("waiting", "queued"):
         return False
-    if row.lease_until is None:
-        return row.owner is None or row.created_at < _clock(-LEASE_SECONDS)
-    return row.owner is None or row.lease_until < _clock(0)
+    if row.owner is None:
+        return True
+    return row.created_at < unclaimed if row.lease_until is None else row.lease_until < now
 
 
 def _freed(chat: Chat, turn_id: str, ending: TurnEnding, following: str | None = None) -> Chat:

@@ -7,8 +7,8 @@ import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
+from legato.clock import SystemClock
 from legato.core.documents import (
     Bounds,
     Change,
@@ -27,6 +27,7 @@ from legato.core.documents import (
 from legato.core.errors import NotFound
 from legato.core.queries import Query, fold, occurrences, read_query, snippet, words
 from legato.core.workspace import Kept, Placed, Write, changed, decide, not_there, too_much, unchanged, with_text
+from legato.ports import Clock
 from legato.stores import pages
 
 
@@ -127,7 +128,8 @@ class _Shelf:
 
 
 class MemoryDocuments:
-    def __init__(self, bounds: Bounds | None = None) -> None:
+    def __init__(self, bounds: Bounds | None = None, *, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
         self._bounds = bounds or Bounds()
         self._rows: dict[str, list[_Row]] = {}
         self._changes: dict[str, int] = {}
@@ -244,7 +246,7 @@ class MemoryDocuments:
     def _carry_out(self, owner: str, writes: Sequence[Write]) -> Changed:
         rows = self._rows.setdefault(owner, [])
         version = self._changes[owner] = self._changes.get(owner, 0) + 1
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        now = self._clock.now()
         documents = [self._write(rows, one, version, now) for one in writes]
         if writes[0].what == "deleted":
             self._forget_deleted(rows, version)

@@ -23,15 +23,12 @@ from legato.core.records import (
     TurnRow,
     TurnWrite,
 )
-from legato.ports import Begun
+from legato.ports import Begun, Clock
 from legato.stores.sqlite import queries, rows
 from legato.stores.sqlite.batch import Batch
 from legato.stores.sqlite.failures import GUILTY_ROW, refused
 from legato.stores.sqlite.packing import PACKED, pack_one
 from legato.stores.sqlite.rows import Row
-
-# Leases go by the clock of whoever has the file, and by no process' own.
-LEASE = f"strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '+{LEASE_SECONDS:g} seconds')"
 
 
 def begin(connection: sqlite3.Connection, new: NewTurns) -> Begun:
@@ -154,22 +151,22 @@ def request_cancel(connection: sqlite3.Connection, turn_id: str, mode: CancelMod
     )
 
 
-def claim(connection: sqlite3.Connection, turn_id: str, epoch: int, owner: str) -> bool:
+def claim(connection: sqlite3.Connection, turn_id: str, epoch: int, owner: str, clock: Clock) -> bool:
     claimed = connection.execute(
-        f"UPDATE turn SET epoch = :epoch, owner = :owner, wait_until = NULL, lease_until = {LEASE},"
+        "UPDATE turn SET epoch = :epoch, owner = :owner, wait_until = NULL, lease_until = :lease,"
         " status = CASE WHEN status = 'waiting' OR queue_place IS NOT NULL THEN 'running' ELSE status END"
         " WHERE id = :id AND ended_at IS NULL"
         " AND (epoch < :epoch OR epoch = :epoch AND (owner = :owner OR owner IS NULL AND queue_place IS NOT NULL))",
-        {"id": turn_id, "epoch": epoch, "owner": owner},
+        {"id": turn_id, "epoch": epoch, "owner": owner, "lease": clock.after(LEASE_SECONDS)},
     )
     return claimed.rowcount == 1
 
 
-def renew(connection: sqlite3.Connection, owner: str) -> None:
+def renew(connection: sqlite3.Connection, owner: str, clock: Clock) -> None:
     connection.execute(
-        f"UPDATE turn SET lease_until = {LEASE}"
+        "UPDATE turn SET lease_until = ?"
         " WHERE ended_at IS NULL AND role = 'assistant' AND status <> 'waiting' AND owner = ?",
-        (owner,),
+        (clock.after(LEASE_SECONDS), owner),
     )
 
 

@@ -26,6 +26,7 @@ from legato.core.documents import (
 )
 from legato.core.errors import NotFound
 from legato.core.workspace import Write, changed, decide, not_there, too_much, unchanged, with_text
+from legato.ports import Clock
 from legato.stores import pages
 from legato.stores.sqlite.document_search import search
 from legato.stores.sqlite.readers import Readers
@@ -66,13 +67,16 @@ _changed = msgspec.json.Decoder(Changed)
 class SqliteDocuments:
     """Made by ``SqliteStore.documents``."""
 
-    def __init__(self, writer: Writer, readers: Readers, bounds: Bounds) -> None:
+    def __init__(self, writer: Writer, readers: Readers, bounds: Bounds, clock: Clock) -> None:
+        self._clock = clock
         self._writer = writer
         self._readers = readers
         self._bounds = bounds
 
     async def change(self, owner: str, change: Change, *, key: str | None = None) -> Changed:
-        return await self._writer.run(lambda connection: _change(connection, owner, change, key, self._bounds))
+        return await self._writer.run(
+            lambda connection: _change(connection, owner, change, key, self._bounds, self._clock)
+        )
 
     async def changed(self, key: str) -> Changed | None:
         return await self._readers.run(lambda connection: _called(connection, key))
@@ -103,12 +107,14 @@ class SqliteDocuments:
 # Writing
 
 
-def _change(connection: sqlite3.Connection, owner: str, change: Change, key: str | None, bounds: Bounds) -> Changed:
+def _change(
+    connection: sqlite3.Connection, owner: str, change: Change, key: str | None, bounds: Bounds, clock: Clock
+) -> Changed:
     if key is not None and (before := _called(connection, key)) is not None:
         return before
     shelf = SqliteShelf(connection, owner)
     writes = decide(shelf, change, bounds)
-    outcome = _carry_out(connection, owner, writes, bounds) if writes else unchanged(shelf, change)
+    outcome = _carry_out(connection, owner, writes, bounds, clock) if writes else unchanged(shelf, change)
     if key is not None:
         connection.execute(
             "INSERT INTO document_call (key, changed) VALUES (?, ?)", (key, msgspec.json.encode(outcome).decode())
@@ -119,13 +125,15 @@ def _change(connection: sqlite3.Connection, owner: str, change: Change, key: str
     return outcome
 
 
-def _carry_out(connection: sqlite3.Connection, owner: str, writes: Sequence[Write], bounds: Bounds) -> Changed:
+def _carry_out(
+    connection: sqlite3.Connection, owner: str, writes: Sequence[Write], bounds: Bounds, clock: Clock
+) -> Changed:
     (version,) = connection.execute(
         "INSERT INTO workspace (owner, changes) VALUES (?, 1)"
         " ON CONFLICT (owner) DO UPDATE SET changes = changes + 1 RETURNING changes",
         (owner,),
     ).fetchone()
-    (now,) = connection.execute("SELECT strftime('%Y-%m-%dT%H:%M:%fZ', 'now')").fetchone()
+    now = clock.now()
     documents = [_write(connection, owner, one, version, now, bounds) for one in writes]
     if writes[0].what == "deleted":
         connection.execute(

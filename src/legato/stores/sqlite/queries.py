@@ -25,6 +25,7 @@ from legato.core.records import (
     StoredTurn,
     TurnRow,
 )
+from legato.ports import Clock
 from legato.stores import cursors
 from legato.stores.sqlite import rows
 from legato.stores.sqlite.packing import unpacked
@@ -110,12 +111,13 @@ def unended(connection: sqlite3.Connection) -> Sequence[TurnRow]:
     return _turns(connection, "ended_at IS NULL AND role = 'assistant'")
 
 
-def overdue(connection: sqlite3.Connection) -> Sequence[TurnRow]:
-    lease = f"coalesce(lease_until, strftime('%Y-%m-%dT%H:%M:%fZ', created_at, '+{LEASE_SECONDS:g} seconds'))"
+def overdue(connection: sqlite3.Connection, clock: Clock) -> Sequence[TurnRow]:
     return _turns(
         connection,
         "ended_at IS NULL AND role = 'assistant' AND status NOT IN ('waiting', 'queued')"
-        f" AND (owner IS NULL OR {lease} < strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))",
+        " AND (owner IS NULL OR coalesce(lease_until < ?, created_at < ?))",
+        clock.now(),
+        clock.after(-LEASE_SECONDS),
     )
 
 

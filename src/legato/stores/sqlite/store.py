@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from legato.clock import SystemClock
 from legato.core.blocks import ToolResultBlock
 from legato.core.documents import Bounds
 from legato.core.inputs import CancelMode
@@ -23,7 +24,7 @@ from legato.core.records import (
     TurnRow,
     TurnWrite,
 )
-from legato.ports import Begun
+from legato.ports import Begun, Clock
 from legato.stores.sqlite import changes, needs, outputs, queries, steers
 from legato.stores.sqlite.documents import SqliteDocuments
 from legato.stores.sqlite.packing import pack_ended
@@ -32,10 +33,13 @@ from legato.stores.sqlite.schema import Synchronous, open_reader, open_writer
 from legato.stores.sqlite.writer import Writer
 
 
-async def open_sqlite(path: str | Path, *, synchronous: Synchronous = "normal", readers: int = 2) -> SqliteStore:
+async def open_sqlite(
+    path: str | Path, *, synchronous: Synchronous = "normal", readers: int = 2, clock: Clock | None = None
+) -> SqliteStore:
     """Open the file, made if it is not there, and bring it up to date. Raises ``ConfigError`` for one that cannot be.
 
-    Both survive a crash of the process with every commit; in a power cut ``normal`` may lose the last ones.
+    Both survive a crash of the process with every commit; in a power cut ``normal`` may lose the last ones. Leases go
+    by ``clock``, the machine's if none is given, read as the statement runs: those who share a file share its machine.
     """
     # Readers open it later, wherever the process has gone by then.
     file = Path.cwd() / path
@@ -43,16 +47,17 @@ async def open_sqlite(path: str | Path, *, synchronous: Synchronous = "normal", 
     await writer.open()
     pool = Readers(partial(open_reader, file), readers)
     pool.start()
-    return SqliteStore(file, writer, pool)
+    return SqliteStore(file, writer, pool, clock or SystemClock())
 
 
 class SqliteStore:
     """Made by ``open_sqlite``. Reads see every write that has returned."""
 
-    def __init__(self, path: Path, writer: Writer, readers: Readers) -> None:
+    def __init__(self, path: Path, writer: Writer, readers: Readers, clock: Clock) -> None:
         self.path = path
         self._writer = writer
         self._readers = readers
+        self._clock = clock
 
     async def begin(self, new: NewTurns) -> Begun:
         return await self._writer.run(lambda connection: changes.begin(connection, new))
@@ -92,16 +97,16 @@ class SqliteStore:
         return await self._readers.run(queries.unended)
 
     async def overdue(self) -> Sequence[TurnRow]:
-        return await self._readers.run(queries.overdue)
+        return await self._readers.run(lambda connection: queries.overdue(connection, self._clock))
 
     async def renew(self, owner: str) -> None:
-        await self._writer.run(lambda connection: changes.renew(connection, owner))
+        await self._writer.run(lambda connection: changes.renew(connection, owner, self._clock))
 
     async def release(self, turn_ids: Sequence[str], *, owner: str) -> None:
         await self._writer.run(lambda connection: changes.release(connection, turn_ids, owner))
 
     async def claim(self, turn_id: str, *, epoch: int, owner: str) -> bool:
-        return await self._writer.run(lambda connection: changes.claim(connection, turn_id, epoch, owner))
+        return await self._writer.run(lambda connection: changes.claim(connection, turn_id, epoch, owner, self._clock))
 
     async def answer(self, turn_id: str, answers: Sequence[Answer]) -> None:
         if answers:
@@ -167,7 +172,7 @@ class SqliteStore:
 
     def documents(self, bounds: Bounds) -> SqliteDocuments:
         """The workspaces in the same file, written by the same thread; closed with the store."""
-        return SqliteDocuments(self._writer, self._readers, bounds)
+        return SqliteDocuments(self._writer, self._readers, bounds, self._clock)
 
     async def ping(self) -> None:
         """The write lock can be had and the file can be read."""
