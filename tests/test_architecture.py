@@ -25,6 +25,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "legato"
 #   - testing is for users' tests: it ships with the product, and nothing in the product may lean on it, but for the
 #     command that tortures a server of its own. Its tools are declared as a user's are.
 PARTS = ("core", "ports", "observability")
+ADAPTERS = ("providers", "tools", "stores", "eventlog")
 ROOMS: dict[str, tuple[str, ...]] = {
     "core": (),
     "ports": ("core",),
@@ -38,19 +39,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "web": (),
     "http": (*PARTS, "runtime.service", "web"),
     "config": ("core",),
-    "compose": (
-        *PARTS,
-        "clock",
-        "runtime",
-        "providers",
-        "tools",
-        "stores",
-        "eventlog",
-        "http",
-        "web",
-        "config",
-        "serve",
-    ),  # fmt: skip
+    "compose": (*PARTS, "clock", "runtime", *ADAPTERS, "http", "web", "config", "serve"),
     "serve": (*PARTS, "runtime.service", "http", "config"),
     "cli": (*PARTS, "config", "compose", "serve", "runtime.looking", "testing.torture", ""),
     "__main__": ("cli",),
