@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sqlite3
 import subprocess
 import threading
@@ -154,32 +155,69 @@ def test_an_order_is_placed_once_and_known_by_its_key(tmp_path: Path, monkeypatc
         module.placed("another")
 
 
-def test_a_clients_tool_in_javascript_asks_whoever_sits_there(tmp_path: Path) -> None:
+PICK = ROOT / "examples" / "pick.mjs"
+QUESTION = "Which colour?"
+
+
+@contextmanager
+def picking(at: Desk, url: str) -> Iterator[subprocess.Popen[str]]:
+    """The client in JavaScript, that has asked its question and awaits the answer."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("needs node")
-    ask = {"tool": "ask_user", "input": {"question": "Which colour?"}}
-    with visiting(tmp_path) as visitor:
-        said = script({"text": "Let me ask."}, ask, {"end": "calls"}, {"text": "So be it."})
-        environ = {**visitor.at.environ, "URL": visitor.url}
-        pipe = subprocess.PIPE
-        with subprocess.Popen(
-            [node, "examples/pick.mjs", said],
-            cwd=tmp_path,
-            env=environ,
-            stdin=pipe,
-            stdout=pipe,
-            stderr=pipe,
-            text=True,
-        ) as client:
+    ask = {"tool": "ask_user", "input": {"question": QUESTION}}
+    said = script({"text": "Let me ask."}, ask, {"end": "calls"}, {"text": "So be it."})
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [node, "examples/pick.mjs", said],
+        cwd=at.folder,
+        env={**at.environ, "URL": url},
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+    ) as client:
+        try:
             assert client.stderr is not None
-            asked = client.stderr.read(len("Which colour?"))
-            shown, _ = client.communicate("green\n", timeout=BOUND)
-        chat_id = visitor.client.get("/v1/chats").json()["data"][0]["id"]
-        turn = visitor.client.get(f"/v1/chats/{chat_id}/turns").json()["data"][-1]
-    assert (client.returncode, asked, shown) == (0, "Which colour?", "Let me ask.So be it.\n")
+            assert client.stderr.read(len(QUESTION)) == QUESTION
+            yield client
+        finally:
+            client.kill()
+
+
+def _picked(visitor: Visitor) -> tuple[str, Json]:
+    """What came of the one call, as the server tells it."""
+    chat_id = visitor.client.get("/v1/chats").json()["data"][0]["id"]
+    turn = visitor.client.get(f"/v1/chats/{chat_id}/turns").json()["data"][-1]
     (result,) = (block for block in turn["blocks"] if block["type"] == "tool_result")
-    assert (result["outcome"], result["output"]) == ("ok", {"answer": "green"})
+    return result["outcome"], result["output"]
+
+
+def test_a_clients_tool_in_javascript_asks_whoever_sits_there(tmp_path: Path) -> None:
+    with visiting(tmp_path) as visitor, picking(visitor.at, visitor.url) as client:
+        shown, _ = client.communicate("green\n", timeout=BOUND)
+        assert (client.returncode, shown) == (0, "Let me ask.So be it.\n")
+        assert _picked(visitor) == ("ok", {"answer": "green"})
+
+
+def test_a_clients_tool_in_javascript_outlives_a_server_that_stops_while_it_asks(tmp_path: Path) -> None:
+    with desk(tmp_path, {}) as at, server(at) as first, picking(at, first.url) as client:
+        first.process.send_signal(signal.SIGINT)
+        first.process.wait(BOUND)
+        assert client.stdin is not None
+        client.stdin.write("green\n")
+        client.stdin.flush()
+        with server(at, port=int(first.url.rpartition(":")[2])) as second:
+            shown, _ = client.communicate(timeout=BOUND)
+            picked = _picked(Visitor(at, second.url))
+    assert (client.returncode, shown) == (0, "Let me ask.So be it.\n")
+    assert picked == ("ok", {"answer": "green"})
+
+
+def test_a_clients_tool_takes_thirty_lines_of_javascript() -> None:
+    lines = [line for line in PICK.read_text().splitlines() if line and not line.startswith("//")]
+    assert len(lines) <= 30
+    assert max(map(len, lines)) <= 120
 
 
 @pytest.mark.parametrize(("typed", "outcome"), [("y\n", "ok"), ("not yet\n", "denied"), ("", "denied")])
