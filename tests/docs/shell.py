@@ -80,7 +80,7 @@ class Running(NamedTuple):
 
 @contextmanager
 def server(at: Desk, *arguments: str, port: int = 0) -> Iterator[Running]:
-    """``legato serve …`` on a free port, or this one, until it has said its first lines; stopped by Ctrl-C at the end."""
+    """``legato serve …`` on a free port, or this one, from its first lines on; stopped by Ctrl-C at the end."""
     command = [sys.executable, "-m", "legato", "serve", *arguments, "--port", str(port), "--drain", "0"]
     with subprocess.Popen(command, cwd=at.folder, env=at.environ, stdout=subprocess.PIPE, text=True) as process:
         try:

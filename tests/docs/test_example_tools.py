@@ -209,7 +209,8 @@ def test_a_clients_tool_in_javascript_outlives_a_server_that_stops_while_it_asks
         client.stdin.flush()
         with server(at, port=int(first.url.rpartition(":")[2])) as second:
             shown, _ = client.communicate(timeout=BOUND)
-            picked = _picked(Visitor(at, second.url))
+            with (visitor := Visitor(at, second.url)).client:
+                picked = _picked(visitor)
     assert (client.returncode, shown) == (0, "Let me ask.So be it.\n")
     assert picked == ("ok", {"answer": "green"})
 
