@@ -4,5 +4,6 @@
 ``legato.testing.upstream``  a model vendor on a local port: ``Upstream``, ``Script`` and its steps, ``check_request``
 ``legato.testing.faults``    responses in which one thing goes wrong, by name
 ``legato.testing.store``     ``FaultyStore``: slow, away, full, standing still, losing its answers
+``legato.testing.process``   ``ServerProcess``: a server of its own, killed, stopped and started again on its file
 ``legato.testing.torture``   a server killed, stopped and starved while it is used, and its promises checked
 """
