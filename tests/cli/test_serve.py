@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 from pathlib import Path
@@ -17,6 +18,8 @@ def count_sheep(field: str) -> int:
     """Sheep on a field."""
     return 7
 '''
+
+RAISES = TOOLS.replace("return 7", r'raise ValueError("a wolf\n2026-11-24 ERROR forged")')
 
 
 def test_the_first_lines_say_where_it_is_what_answers_and_what_is_kept(home: Path) -> None:
@@ -35,6 +38,17 @@ def test_a_key_that_is_set_chooses_the_model_and_the_script_is_not_named(home: P
         said = server.until("GEMINI_API_KEY")
         assert "anthropic/claude" in said
         assert "script" not in said
+
+
+def test_the_log_is_one_line_for_each_record_whatever_a_tool_raises(home: Path) -> None:
+    (home / "mine.py").write_text(RAISES)
+    with Server("mine.py", cwd=home) as server:
+        server.play({"tool": "count_sheep", "input": {"field": "north"}}, {"end": "calls"}, {"text": "none"})
+        server.stop()
+    (line,) = (line for line in server.complained.splitlines() if "wolf" in line)
+    assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} [A-Z]+ legato\.\S+: ", line), line
+    assert r"a wolf\n2026-11-24 ERROR forged" in line
+    assert "Traceback" in line
 
 
 def test_a_port_that_is_taken_is_one_sentence_and_exit_code_2(home: Path) -> None:

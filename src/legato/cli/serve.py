@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
@@ -12,12 +11,13 @@ from legato.cli.failures import MISUSED, Failed
 from legato.cli.settings import configured
 from legato.compose import run_server
 from legato.core.errors import ConfigError
+from legato.observability import configure_logging
 
 
 def serve(flags: Mapping[str, object], *, file: Path | None) -> int:
     """Serve until a signal comes; the exit code. ``flags`` are by their dotted key."""
     config = configured(flags, file=file)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    configure_logging()
     try:
         return _on_uvloop(run_server(config, say=_say))
     except ConfigError as error:
