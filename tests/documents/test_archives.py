@@ -147,7 +147,11 @@ def test_encrypted_and_foreign_packings_are_refused() -> None:
     assert "method 12" in refused(zipped(("a.md", b"x"), method=zipfile.ZIP_BZIP2))[1]
 
 
-@pytest.mark.parametrize("data", [b"", b"PK", b"not a zip", zipped(("a.md", b"x"))[:-10], zipped(("a.md", b"x"))[20:]])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"PK", b"not a zip", zipped(("a.md", b"x"))[:-10], zipped(("a.md", b"x"))[20:]],
+    ids=["empty", "two letters", "words", "without its end", "without its beginning"],  # a zip holds the time
+)
 def test_what_is_no_zip_file_is_refused(data: bytes) -> None:
     assert refused(data)[0] == "archive_invalid"
 
