@@ -226,9 +226,10 @@ class Store(Protocol):
     async def unended(self) -> Sequence[TurnRow]:
         """Assistant turns without ``ended_at``, oldest first."""
 
-    async def overdue(self) -> Sequence[TurnRow]:
+    async def overdue(self, turn_id: str | None = None) -> Sequence[TurnRow]:
         """Turns that run for nobody: without an owner, or with a lease that has run out by the store's own clock; one
-        that was never renewed runs from ``created_at``. Oldest first; those that wait are not among them."""
+        that was never renewed runs from ``created_at``. Oldest first; those that wait are not among them. Of one turn
+        alone, where it is named."""
 
     async def renew(self, owner: str) -> None:
         """Give every turn of this owner that runs a lease of ``LEASE_SECONDS`` from now on, as ``claim`` does."""
@@ -238,7 +239,8 @@ class Store(Protocol):
 
     async def claim(self, turn_id: str, *, epoch: int, owner: str) -> bool:
         """Make ``owner`` the owner with ``epoch``, if the stored epoch is lower; a repeat of the same is True again.
-        False if it is not lower, or the turn has ended or is gone. A waiting turn is ``running`` from then on."""
+        False if it is not lower, or the turn has ended or is gone. A turn that waited or was queued is ``running`` from
+        then on; one that was running is ``recovering``, until its new owner has written."""
 
     async def answer(self, turn_id: str, answers: Sequence[Answer]) -> None:
         """Keep each answer with its call's newest need, all of them or none. An equal one that is there is no fault.
@@ -298,7 +300,8 @@ class Store(Protocol):
     async def update_chat(self, chat: Chat) -> None:
         """Replace ``title, system, model, metadata, head_turn_id, updated_at``; the other columns stay."""
 
-    async def delete_chat(self, chat_id: str) -> None: ...
+    async def delete_chat(self, chat_id: str) -> None:
+        """With all that is of it. The ids of its turns are spent: ``begin`` raises ``Conflict`` ``turn_id_reused``."""
 
     async def tree(self, chat_id: str) -> Sequence[TurnRow]:
         """All turns of a chat, oldest first."""

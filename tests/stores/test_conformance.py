@@ -285,6 +285,22 @@ async def test_a_user_turn_id_that_is_taken_is_a_conflict_and_stores_nothing(sto
     assert await store.begin(second) == Accepted()
 
 
+async def test_the_ids_of_a_deleted_chat_are_never_taken_again(store: Store, make: Make) -> None:
+    gone = await make.answered(store)
+    assert gone.user is not None
+    await store.delete_chat(gone.assistant.chat_id)
+    later = make.new()
+    for again in (
+        msgspec.structs.replace(later, assistant=msgspec.structs.replace(later.assistant, id=gone.assistant.id)),
+        msgspec.structs.replace(later, user=msgspec.structs.replace(later.user, id=gone.user.id)),
+    ):
+        with pytest.raises(Conflict, match="deleted with its chat") as raised:
+            await store.begin(again)
+        assert raised.value.code == "turn_id_reused"
+        assert await store.chat(later.assistant.chat_id) is None
+    assert await store.begin(later) == Accepted()
+
+
 async def test_one_id_for_both_turns_is_a_conflict(store: Store, make: Make) -> None:
     new = make.new()
     assert new.user is not None
@@ -767,7 +783,6 @@ async def test_a_deleted_chat_takes_everything_with_it_and_nothing_else(store: S
     with pytest.raises(RowRefused):
         await store.write([write])
     assert await store.load(kept.assistant.id) is not None
-    assert await store.begin(gone) == Accepted()
 
 
 async def test_chats_come_newest_first_page_by_page_each_once(store: Store, make: Make) -> None:

@@ -40,6 +40,7 @@ from legato.core.steers import judged
 from legato.ports import Begun, Clock
 from legato.stores import cursors
 from legato.stores.kept import ROW, Kept, again
+from legato.stores.taken import turn_taken
 
 # What cannot be said as JSON is refused here as a real store refuses it.
 GUILTY_ROW = (TypeError, ValueError, OverflowError, RecursionError)
@@ -54,6 +55,7 @@ class MemoryStore:
         self._chats: dict[str, Chat] = {}
         self._turns: dict[str, Kept] = {}  # in the order they were made
         self._queues: dict[str, list[str]] = {}  # by chat: its queued turns, the next first
+        self._spent: set[str] = set()
         self._closed = False
 
     async def begin(self, new: NewTurns) -> Begun:
@@ -165,7 +167,11 @@ class MemoryStore:
         first = queued and kept.row.epoch == epoch
         if not first and kept.row.epoch >= epoch and (kept.row.epoch, kept.row.owner) != (epoch, owner):
             return False
-        status = "running" if kept.row.status == "waiting" or queued else kept.row.status
+        status = kept.row.status
+        if status in ("waiting", "queued"):
+            status = "running"
+        elif kept.row.epoch < epoch:
+            status = "recovering"
         self._leave_queue(kept.row.chat_id, turn_id)
         kept.row = msgspec.structs.replace(
             kept.row,
@@ -177,10 +183,11 @@ class MemoryStore:
         )
         return True
 
-    async def overdue(self) -> Sequence[TurnRow]:
+    async def overdue(self, turn_id: str | None = None) -> Sequence[TurnRow]:
         await self._wait()
         now, unclaimed = self._clock.now(), self._clock.after(-LEASE_SECONDS)
-        return [again(ROW, row) for row in self._oldest_first() if _is_overdue(row, now, unclaimed)]
+        asked = [row for row in self._oldest_first() if turn_id in (None, row.id)]
+        return [again(ROW, row) for row in asked if _is_overdue(row, now, unclaimed)]
 
     async def renew(self, owner: str) -> None:
         await self._wait()
@@ -319,6 +326,7 @@ class MemoryStore:
     async def delete_chat(self, chat_id: str) -> None:
         await self._wait()
         self._chats.pop(chat_id, None)
+        self._spent |= {turn_id for turn_id, kept in self._turns.items() if kept.row.chat_id == chat_id}
         self._turns = {turn_id: kept for turn_id, kept in self._turns.items() if kept.row.chat_id != chat_id}
 
     async def tree(self, chat_id: str) -> Sequence[TurnRow]:
@@ -349,7 +357,9 @@ class MemoryStore:
 
     def _new_turn(self, row: TurnRow, added: dict[str, Kept]) -> Kept:
         if row.id in added or row.id in self._turns:
-            raise Conflict(f"turn {row.id} is there already", code="turn_id_reused", turn_id=row.id)
+            raise turn_taken(row.id)
+        if row.id in self._spent:
+            raise turn_taken(row.id, spent=True)
         if row.prev_turn_id is not None:
             previous = added.get(row.prev_turn_id) or self._turns.get(row.prev_turn_id)
             if previous is None or previous.row.chat_id != row.chat_id:

@@ -29,6 +29,7 @@ from legato.stores.sqlite.batch import Batch
 from legato.stores.sqlite.failures import GUILTY_ROW, refused
 from legato.stores.sqlite.packing import PACKED, pack_one
 from legato.stores.sqlite.rows import Row
+from legato.stores.taken import turn_taken
 
 
 def begin(connection: sqlite3.Connection, new: NewTurns) -> Begun:
@@ -107,7 +108,9 @@ def _place_in_chat(connection: sqlite3.Connection, new: NewTurns) -> str | None:
 
 def _insert_turn(connection: sqlite3.Connection, row: TurnRow) -> None:
     if connection.execute("SELECT 1 FROM turn WHERE id = ?", (row.id,)).fetchone() is not None:
-        raise Conflict(f"turn {row.id} is there already", code="turn_id_reused", turn_id=row.id)
+        raise turn_taken(row.id)
+    if connection.execute("SELECT 1 FROM spent WHERE turn_id = ?", (row.id,)).fetchone() is not None:
+        raise turn_taken(row.id, spent=True)
     try:
         _insert(connection, "turn", rows.TURN, [rows.turn_row(row)])
     except GUILTY_ROW as error:
@@ -154,7 +157,8 @@ def request_cancel(connection: sqlite3.Connection, turn_id: str, mode: CancelMod
 def claim(connection: sqlite3.Connection, turn_id: str, epoch: int, owner: str, clock: Clock) -> bool:
     claimed = connection.execute(
         "UPDATE turn SET epoch = :epoch, owner = :owner, wait_until = NULL, lease_until = :lease,"
-        " status = CASE WHEN status = 'waiting' OR queue_place IS NOT NULL THEN 'running' ELSE status END"
+        " status = CASE WHEN status IN ('waiting', 'queued') THEN 'running'"
+        " WHEN epoch < :epoch THEN 'recovering' ELSE status END"
         " WHERE id = :id AND ended_at IS NULL"
         " AND (epoch < :epoch OR epoch = :epoch AND (owner = :owner OR owner IS NULL AND queue_place IS NOT NULL))",
         {"id": turn_id, "epoch": epoch, "owner": owner, "lease": clock.after(LEASE_SECONDS)},
@@ -200,7 +204,8 @@ def update_chat(connection: sqlite3.Connection, chat: Chat) -> None:
 
 
 def delete_chat(connection: sqlite3.Connection, chat_id: str) -> None:
-    """Everything that is of it goes by its foreign keys."""
+    """Everything that is of it goes by its foreign keys; the ids of its turns stay spent."""
+    connection.execute("INSERT INTO spent (turn_id) SELECT id FROM turn WHERE chat_id = ?", (chat_id,))
     connection.execute("DELETE FROM chat WHERE id = ?", (chat_id,))
 
 
