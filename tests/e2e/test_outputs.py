@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from tests.core.test_verifying import found_in
 from tests.e2e.asking import result, results
 from tests.e2e.house import MODELS, configured, playing, results_in, serving, upstream_environ
 
@@ -56,6 +57,31 @@ async def test_the_whole_is_at_the_href_and_the_model_reads_on_in_it(wire: Wire,
     sent = list(results_in(upstream.requests[-1].body).values())
     assert len(sent[0].encode()) <= 65_536
     assert "found it" in sent[1]
+
+
+@WIRES
+async def test_of_two_identical_reads_that_shared_one_run_both_outputs_can_be_read_on(
+    wire: Wire, tmp_path: Path
+) -> None:
+    """The output lies under the id of the call that ran; the model and a client may name either."""
+
+    def reads_on(request: Request) -> Script:
+        told = results_in(request.body).values()
+        called = (text.partition('call_id="')[2].partition('"')[0] for text in told)
+        return Script([Call("read_result", {"call_id": call_id, "pattern": "FOUND IT"}) for call_id in called])
+
+    async with playing(tmp_path, tools=(read_log,)) as (house, upstream):
+        upstream.enqueue(Script([Call("read_log"), Call("read_log")]), reads_on, Script([Say("There it is.")]))
+        turn_id = await house.ask("Read", model=MODELS[wire])
+        first, second, *read = results(await house.folded(turn_id)).values()
+        places = {f"/v1/turns/{turn_id}/outputs/{result.call_id}" for result in (first, second)}
+        whole = [await house.client.get(str(place)) for place in (*places, first.href, second.href)]
+    assert first.call_id != second.call_id
+    assert first.href == second.href
+    assert [(answer.status_code, answer.text) for answer in whole] == [(200, LOG)] * 4
+    assert [result.outcome for result in read] == ["ok", "ok"]
+    assert all("found it" in str(result.output) for result in read)
+    assert found_in(tmp_path / "legato.db") == []
 
 
 async def test_what_is_no_text_is_kept_as_its_json_and_outlives_the_server(tmp_path: Path) -> None:

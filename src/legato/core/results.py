@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from legato.core import events as e
-from legato.core.blocks import CallError, Json, Origin, Outcome
+from legato.core.blocks import CallError, Json, Origin, Outcome, ToolResultBlock
 from legato.core.scribe import Scribe
 
 
@@ -59,6 +59,17 @@ def close_result(scribe: Scribe, index: int, result: Result) -> None:
             href=result.href,
         )
     )
+
+
+def output_href(turn_id: str, call_id: str) -> str:
+    """Where the output of this execution is, that lies beside its turn."""
+    return f"/v1/turns/{turn_id}/outputs/{call_id}"
+
+
+def kept_as(result: ToolResultBlock) -> str:
+    """The id of the call whose execution kept the output: another than its own where two identical reads shared one
+    (core.twins)."""
+    return result.call_id if isinstance(result.href, UnsetType) else result.href.rpartition("/")[2]
 
 
 def stop_partial(scribe: Scribe, index: int) -> None:

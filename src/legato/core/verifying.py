@@ -20,6 +20,7 @@ from legato.core.evidence import ChatEvidence, Evidence, Finding, Promise
 from legato.core.fold import Turn
 from legato.core.reading_back import LogReader
 from legato.core.records import Intent, KeptNeed
+from legato.core.results import kept_as
 from legato.core.text import measure
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -224,7 +225,7 @@ class _Proof:
             if result.href is UNSET:
                 continue
             kept = 0
-            for first, length in self._evidence.outputs.get(call_id, ()):
+            for first, length in self._evidence.outputs.get(kept_as(result), ()):
                 if first != kept:
                     break
                 kept += length

@@ -18,6 +18,7 @@ from legato.core.blocks import CallError, Json, Outcome
 from legato.core.cut import no_hint
 from legato.core.errors import StoreError, StoreUnavailable
 from legato.core.inputs import ToolFinished
+from legato.core.results import output_href
 from legato.observability import count, warn_once
 from legato.runtime.cancel import CancelFlag
 from legato.runtime.spill import Disk, Spill, SpillClosedError
@@ -70,7 +71,7 @@ class Keeping:
             output=cut,
             error=error,
             bytes=output.size if kept else UNSET,
-            href=f"/v1/turns/{turn_id}/outputs/{call_id}" if kept else UNSET,
+            href=output_href(turn_id, call_id) if kept else UNSET,
         )
 
     async def _kept_unless_cancelled(self, spill: Spill, turn_id: str, call_id: str, cancel: CancelFlag) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from legato.core.blocks import ToolResultBlock
+from legato.core.results import kept_as
 from legato.ports import Store
 
 PIECE = 262_144
@@ -19,7 +20,7 @@ class KeptOutput:
         self.tool_name = result.tool_name
         self.bytes: int = result.bytes
         self._store = store
-        self._place = (turn_id, result.call_id)
+        self._place = (turn_id, kept_as(result))
 
     @property
     async def pieces(self) -> AsyncIterator[bytes]:

@@ -15,6 +15,7 @@ from msgspec import UnsetType
 from legato.core.blocks import Json, ToolResultBlock
 from legato.core.context import ToolContext
 from legato.core.errors import ToolError
+from legato.core.results import kept_as
 from legato.ports import KeptResults
 from legato.tools.excerpts import Excerpt, find, torn_in_front
 from legato.tools.formatters import READ_RESULT, plain
@@ -79,7 +80,7 @@ class _Result(msgspec.Struct, frozen=True):
     async def read(self, offset: int, limit: int) -> bytes:
         if self.kept is not None:
             return self.kept[offset : offset + limit]
-        piece = await self.store.output(self.turn_id, self.block.call_id, offset=offset, limit=limit)
+        piece = await self.store.output(self.turn_id, kept_as(self.block), offset=offset, limit=limit)
         if not piece and offset < self.size:
             raise ToolError(f"of this result nothing is kept from byte {offset} on", code="not_kept")
         return piece
