@@ -19,7 +19,7 @@ from legato.core.ailments import Ailment
 from legato.core.documents import Bounds
 from legato.core.plan import TurnLimits
 from legato.http.app import App, HttpSettings, build_app
-from legato.ports import Archive, Provider, Tool
+from legato.ports import Archive, Clock, Provider, Store, Tool
 from legato.providers.directory import ModelDirectory
 from legato.providers.provider import HttpProvider, ProviderSettings
 from legato.providers.script_provider import ScriptProvider
@@ -55,8 +55,8 @@ Toolish = Tool | Callable[..., object]
 
 
 @asynccontextmanager
-async def open_store(config: Config) -> AsyncIterator[SqliteStore]:
-    store = await open_sqlite(Path(config.server.db), synchronous=config.storage.synchronous)
+async def open_store(config: Config, *, clock: Clock | None = None) -> AsyncIterator[SqliteStore]:
+    store = await open_sqlite(Path(config.server.db), synchronous=config.storage.synchronous, clock=clock)
     try:
         yield store
     finally:
@@ -84,12 +84,22 @@ def open_archive(config: Config) -> Iterator[Archive]:
 
 
 @asynccontextmanager
-async def open_service(config: Config, *, tools: Iterable[Toolish] = ()) -> AsyncIterator[TurnService]:
-    """The service of a configuration, with ``tools`` beside those the configuration names. Raises ``ConfigError``."""
+async def open_service(
+    config: Config,
+    *,
+    tools: Iterable[Toolish] = (),
+    clock: Clock | None = None,
+    around: Callable[[Store], Store] = lambda store: store,
+) -> AsyncIterator[TurnService]:
+    """The service of a configuration, with ``tools`` beside those the configuration names. Raises ``ConfigError``.
+
+    Two seams for tests: the ``clock`` it goes by, the machine's if none is given, and what stands ``around`` its store.
+    """
     registry = tool_registry(config, tools)
     directory = model_directory(config)
-    async with mcp_tools(config, registry), open_store(config) as store:
-        documents = store.documents(_document_bounds(config))
+    async with mcp_tools(config, registry), open_store(config, clock=clock) as file:
+        documents = file.documents(_document_bounds(config))
+        store = around(file)
         if config.documents.tools:
             for one in document_tools(documents):
                 registry.add(one)
@@ -105,6 +115,7 @@ async def open_service(config: Config, *, tools: Iterable[Toolish] = ()) -> Asyn
                 toolbox=toolbox,
                 settings=_service_settings(config),
                 spool=spool_of(config),
+                clock=clock,
                 documents=Workspaces(documents, _document_bounds(config)),
             ) as service:
                 yield service
@@ -115,13 +126,19 @@ async def open_service(config: Config, *, tools: Iterable[Toolish] = ()) -> Asyn
 
 @asynccontextmanager
 async def open_library(
-    db: str | Path = "legato.db", *, tools: Iterable[Toolish] = (), model: str | None = None
+    db: str | Path = "legato.db",
+    *,
+    tools: Iterable[Toolish] = (),
+    model: str | None = None,
+    clock: Clock | None = None,
+    around: Callable[[Store], Store] = lambda store: store,
 ) -> AsyncIterator[TurnService]:
-    """``legato.open``: environment and ``legato.toml`` count as they do for the server."""
+    """``legato.open``: environment and ``legato.toml`` count as they do for the server. ``clock`` and ``around`` are
+    for tests, as in ``open_service``."""
     flags = {"server.db": str(db)} | ({} if model is None else {"server.model": model})
     file = locate(None, environ=os.environ, folder=Path.cwd())
     config = load(flags=flags, environ=os.environ, file=file)
-    async with open_service(config, tools=tools) as service:
+    async with open_service(config, tools=tools, clock=clock, around=around) as service:
         yield service
 
 
