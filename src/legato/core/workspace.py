@@ -82,8 +82,8 @@ class Shelf(Protocol):
     def deleted_below(self, prefix: str) -> Sequence[Placed]:
         """Those of them that the last deletion took, by key."""
 
-    def text_at(self, nr: int, version: int) -> str | None:
-        """The text a document had when a change of this number had been made; None where it is not kept."""
+    def version(self, nr: int, version: int) -> Kept | None:
+        """The document as the change of this number to it left it; None where it is not kept."""
 
     def text_before(self, nr: int) -> str | None:
         """The text before the present one."""
@@ -129,7 +129,26 @@ def unchanged(shelf: Shelf, change: Change) -> Changed:
     return changed(0 if found is None else found.version, None, () if found is None else (found,))
 
 
-def with_text(found: Document, text: str) -> DocumentText:
+def read(shelf: Shelf, path: str, version: int | None) -> DocumentText:
+    """``Documents.read``. A version that is given may be one of a document that was deleted: the last one at the path,
+    unless there is one now."""
+    path = document_path(path)
+    found = shelf.find(key_of(path))
+    if version is None:
+        if found is None:
+            raise not_there(path)
+        return _with_text(found)
+    # What it is now is kept whatever is forgotten of its versions.
+    if found is not None and version == found.version:
+        return _with_text(found)
+    found = found or shelf.deleted(key_of(path))
+    was = None if found is None else shelf.version(found.nr, version)
+    if was is None:
+        raise NotFound(f"no version {version} is kept of {path!r}")
+    return _with_text(was)
+
+
+def _with_text(found: Kept) -> DocumentText:
     return DocumentText(
         path=found.path,
         version=found.version,
@@ -137,8 +156,8 @@ def with_text(found: Document, text: str) -> DocumentText:
         words=found.words,
         created_at=found.created_at,
         updated_at=found.updated_at,
-        lines=line_count(text),
-        text=text,
+        lines=line_count(found.text),
+        text=found.text,
     )
 
 
@@ -248,11 +267,15 @@ def _restore(shelf: Shelf, change: Restore, bounds: Bounds) -> list[Write]:
         return [_revived(shelf, path, change)]
     _check_version(found, change.version)
     to = change.to_version
-    text = shelf.text_before(found.nr) if to is None else shelf.text_at(found.nr, to)
+    text = shelf.text_before(found.nr) if to is None else _text_of(shelf.version(found.nr, to))
     if text is None:
         which = "text before the present one" if to is None else f"version {to}"
         raise NotFound(f"no {which} is kept of {found.path!r}")
     return _rewritten(found, _text(text, bounds), "restored")
+
+
+def _text_of(was: Kept | None) -> str | None:
+    return None if was is None else was.text
 
 
 def _revived(shelf: Shelf, path: str, change: Restore) -> Write:
@@ -263,10 +286,10 @@ def _revived(shelf: Shelf, path: str, change: Restore) -> Write:
     place = _place(shelf, gone.path, but=None, own=set())
     if change.to_version is None:
         return _stays(gone, "restored", place, gone=True)
-    text = shelf.text_at(gone.nr, change.to_version)
-    if text is None:
+    was = shelf.version(gone.nr, change.to_version)
+    if was is None:
         raise NotFound(f"no version {change.to_version} is kept of {gone.path!r}")
-    return _says(gone.nr, "restored", place, text)
+    return _says(gone.nr, "restored", place, was.text)
 
 
 def _revived_folder(shelf: Shelf, folder: str, change: Restore) -> list[Write]:

@@ -24,9 +24,8 @@ from legato.core.documents import (
     document_path,
     key_of,
 )
-from legato.core.errors import NotFound
 from legato.core.queries import Query, fold, occurrences, read_query, snippet, words
-from legato.core.workspace import Kept, Placed, Write, changed, decide, not_there, too_much, unchanged, with_text
+from legato.core.workspace import Kept, Placed, Write, changed, decide, not_there, read, too_much, unchanged
 from legato.ports import Clock
 from legato.stores import pages
 
@@ -106,11 +105,22 @@ class _Shelf:
         last = max((row.document.version for row in gone), default=0)
         return [row.kept() for row in gone if row.document.version == last]
 
-    def text_at(self, nr: int, version: int) -> str | None:
-        states = self.row(nr).states
-        if not any(one.version.version == version for one in states):
+    def version(self, nr: int, version: int) -> Kept | None:
+        row = self.row(nr)
+        said = next((one.version for one in row.states if one.version.version == version), None)
+        texts = [one.text for one in row.states if one.version.version <= version and one.text is not None]
+        if said is None or not texts:
             return None
-        return next((one.text for one in states[::-1] if one.version.version <= version and one.text is not None), None)
+        return Kept(
+            path=said.path,
+            version=version,
+            bytes=said.bytes,
+            words=said.words,
+            created_at=row.document.created_at,
+            updated_at=said.at,
+            nr=nr,
+            text=texts[-1],
+        )
 
     def text_before(self, nr: int) -> str | None:
         texts = [one.text for one in self.row(nr).states if one.text is not None]
@@ -153,27 +163,7 @@ class MemoryDocuments:
 
     async def read(self, owner: str, path: str, *, version: int | None = None) -> DocumentText:
         await asyncio.sleep(0)
-        path = document_path(path)
-        shelf = self._shelf(owner)
-        found = shelf.find(key_of(path))
-        if version is None or (found is not None and version == found.version):
-            if found is None:
-                raise not_there(path)
-            return with_text(found, found.text)
-        found = found or shelf.deleted(key_of(path))
-        text = None if found is None else shelf.text_at(found.nr, version)
-        if found is None or text is None:
-            raise NotFound(f"no version {version} is kept of {path!r}")
-        (state,) = (one.version for one in shelf.row(found.nr).states if one.version.version == version)
-        was = Document(
-            path=state.path,
-            version=version,
-            bytes=state.bytes,
-            words=state.words,
-            created_at=found.created_at,
-            updated_at=state.at,
-        )
-        return with_text(was, text)
+        return read(self._shelf(owner), path, version)
 
     async def page(self, owner: str, *, folder: str, limit: int, before: str | None, deleted: bool) -> DocumentPage:
         await asyncio.sleep(0)

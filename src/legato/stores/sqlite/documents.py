@@ -24,8 +24,7 @@ from legato.core.documents import (
     document_path,
     key_of,
 )
-from legato.core.errors import NotFound
-from legato.core.workspace import Write, changed, decide, not_there, too_much, unchanged, with_text
+from legato.core.workspace import Write, changed, decide, not_there, read, too_much, unchanged
 from legato.ports import Clock
 from legato.stores import pages
 from legato.stores.sqlite.document_search import search
@@ -82,7 +81,7 @@ class SqliteDocuments:
         return await self._readers.run(lambda connection: _called(connection, key))
 
     async def read(self, owner: str, path: str, *, version: int | None = None) -> DocumentText:
-        return await self._readers.run(lambda connection: _read(connection, owner, document_path(path), version))
+        return await self._readers.run(lambda connection: read(SqliteShelf(connection, owner), path, version))
 
     async def page(self, owner: str, *, folder: str, limit: int, before: str | None, deleted: bool) -> DocumentPage:
         if deleted:
@@ -181,24 +180,6 @@ def _put_row(connection: sqlite3.Connection, owner: str, one: Write, version: in
 def _called(connection: sqlite3.Connection, key: str) -> Changed | None:
     row = connection.execute("SELECT changed FROM document_call WHERE key = ?", (key,)).fetchone()
     return None if row is None else _changed.decode(row[0])
-
-
-def _read(connection: sqlite3.Connection, owner: str, path: str, version: int | None) -> DocumentText:
-    shelf = SqliteShelf(connection, owner)
-    found = shelf.find(key_of(path))
-    if version is None or (found is not None and version == found.version):
-        if found is None:
-            raise not_there(path)
-        return with_text(found, found.text)
-    found = found or shelf.deleted(key_of(path))
-    text = None if found is None else shelf.text_at(found.nr, version)
-    if found is None or text is None:
-        raise NotFound(f"no version {version} is kept of {path!r}")
-    row = connection.execute(
-        "SELECT path, version, bytes, words, ?, at FROM document_version WHERE document = ? AND version = ?",
-        (found.created_at, found.nr, version),
-    ).fetchone()
-    return with_text(document_of(row), text)
 
 
 def _page(connection: sqlite3.Connection, owner: str, folder: str, limit: int, before: str | None) -> DocumentPage:

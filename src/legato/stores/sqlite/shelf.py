@@ -80,15 +80,17 @@ class SqliteShelf:
         )
         return [_placed(row) for row in found]
 
-    def text_at(self, nr: int, version: int) -> str | None:
+    def version(self, nr: int, version: int) -> Kept | None:
         """A number between two versions names none."""
         row = self._connection.execute(
-            "SELECT (SELECT text FROM document_version AS at WHERE at.document = said.document"
-            " AND at.version <= said.version AND text IS NOT NULL ORDER BY at.version DESC LIMIT 1)"
-            " FROM document_version AS said WHERE document = ? AND version = ?",
+            "SELECT said.path, said.version, said.bytes, said.words, document.created_at, said.at, document.nr,"
+            " (SELECT at.text FROM document_version AS at WHERE at.document = said.document"
+            "  AND at.version <= said.version AND at.text IS NOT NULL ORDER BY at.version DESC LIMIT 1)"
+            " FROM document_version AS said JOIN document ON document.nr = said.document"
+            " WHERE said.document = ? AND said.version = ?",
             (nr, version),
         ).fetchone()
-        return None if row is None or row[0] is None else unpacked(row[0])
+        return None if row is None or row[7] is None else _kept((*row[:7], unpacked(row[7])))
 
     def text_before(self, nr: int) -> str | None:
         row = self._connection.execute(
