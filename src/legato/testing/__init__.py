@@ -5,5 +5,6 @@
 ``legato.testing.faults``    responses in which one thing goes wrong, by name
 ``legato.testing.store``     ``FaultyStore``: slow, away, full, standing still, losing its answers
 ``legato.testing.process``   ``ServerProcess``: a server of its own, killed, stopped and started again on its file
+``legato.testing.clock``     ``JumpingClock``: set forwards and back, here and in a server's process
 ``legato.testing.torture``   a server killed, stopped and starved while it is used, and its promises checked
 """

@@ -29,6 +29,8 @@ from typing import Final, Self
 
 import anyio
 
+from legato.testing.clock import JumpingClock
+
 PATIENCE: Final = 30.0
 """A process has for whatever it is told; `legato serve` listens after half a second on an idle machine."""
 LOOK_SECONDS: Final = 0.01
@@ -38,7 +40,6 @@ SHOWN: Final = 4000
 PORT: Final = "{port}"
 """Stands for the port in a command of one's own: 0 at the first start, later the one it had."""
 
-_SERVE: Final = (sys.executable, "-m", "legato", "serve")
 _LISTENS: Final = re.compile(r"https?://[^\s/]+:(\d+)")
 _FOREIGN: Final = re.compile(r"LEGATO_|.*_API_KEY$|.*_BASE_URL$|.*_proxy$", re.IGNORECASE)
 
@@ -52,7 +53,8 @@ class ServerProcess:
     listens at, on stdout or stderr.
 
     ``environ`` is added to this process' own, of which keys of vendors, proxies and Legato's settings are left out: so
-    that no test asks a real vendor. ``patience`` is how many seconds it has for whatever it is told.
+    that no test asks a real vendor. Of a ``clock`` it has the file, and goes by it: with a command of one's own see
+    ``legato.testing.clock``. ``patience`` is how many seconds it has for whatever it is told.
     """
 
     def __init__(
@@ -62,13 +64,14 @@ class ServerProcess:
         command: Sequence[str] = (),
         environ: Mapping[str, str] | None = None,
         db: str | Path = "legato.db",
+        clock: JumpingClock | None = None,
         patience: float = PATIENCE,
     ) -> None:
         self.folder = folder
         self.db = folder / db
         self.url = ""
         """Where it listens, once it was started; the same at every start."""
-        serve = (*_SERVE, "--db", str(self.db), "--port", PORT)
+        serve = (*_served_by(clock), "--db", str(self.db), "--port", PORT)
         self._command = (*(command or serve), *arguments)
         self._environ = environ or {}
         self._patience = patience
@@ -193,6 +196,14 @@ class ServerProcess:
     def _end(self) -> None:
         if self._guard is not None:
             self._guard()
+
+
+def _served_by(clock: JumpingClock | None) -> Sequence[str]:
+    if clock is None:
+        return (sys.executable, "-m", "legato", "serve")
+    if clock.file is None:
+        raise ValueError("another process needs a clock with a file: JumpingClock(tmp_path / 'clock')")
+    return (sys.executable, "-m", "legato.testing.clock", str(clock.file), "legato", "serve")
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
