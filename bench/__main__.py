@@ -1,10 +1,10 @@
-"""``python -m bench``: overlap, then streams in quick mode; all of both with ``--full``. Each alone takes flags."""
+"""``python -m bench``: overlap, streams in quick mode, stops; all of each with ``--full``. Each alone takes flags."""
 
 from __future__ import annotations
 
 import argparse
 
-from bench import overlap, streams
+from bench import overlap, stops, streams
 
 
 def main() -> None:
@@ -15,6 +15,7 @@ def main() -> None:
     if asked.full:
         overlap.main(["--further"])
     streams.main([] if asked.full else ["--quick"])
+    stops.main([] if asked.full else ["--runs", "5"])
 
 
 if __name__ == "__main__":
