@@ -71,9 +71,10 @@ class Relay:
             if self.machine.ended:
                 self._store(len(self.said))
                 return
+            dies = not self.machine.waiting and bool(self.crashes) and self.crashes[0][0] <= step
             if self.cancel_at is not None and step >= self.cancel_at and not self.cancelled:
                 self.cancelled = True
-                if not self.machine.waiting:
+                if not dies and not self.machine.waiting:  # else it comes while nobody owns the turn
                     self.feed(i.CancelRequested())
                     continue
             if self.machine.waiting:
@@ -81,7 +82,7 @@ class Relay:
                 self._store(len(self.said))
                 self.wait_over = not self._answer_some()
                 self._take_up()
-            elif self.crashes and self.crashes[0][0] <= step:
+            elif dies:
                 _, lost = self.crashes.pop(0)
                 self._store(max(self.must, len(self.said) - lost))
                 if lost % 2:
@@ -112,7 +113,7 @@ class Relay:
         self.waiting_intents: list[str] = []
         self.running: list[str] = []
         self.asking: list[str] = []
-        self.must = 0
+        self.must = self.asked_after = 0
         self.said = []
         self.beside: list[tuple[int, a.StoreNeed | a.TakeAnswer]] = []
         if self.epoch == 0:
@@ -138,8 +139,7 @@ class Relay:
     def _do(self, action: a.Action) -> None:
         match action:
             case a.CallModel():
-                if action.after_seq:
-                    self.must = len(self.said)
+                self.asked_after = len(self.said) if action.after_seq else 0
                 self.sent.append((action, messages([user_turn("asked", "Find the dragon"), self.rows()])))
                 end = i.ResponseEnded(stop_reason="end", provider_reason=None)
                 self.stream = list(self.responses.pop(0)) if self.responses else [end]
@@ -173,8 +173,11 @@ class Relay:
         moves += [("ask", call_id) for call_id in self.running]
         assert moves, f"owner {self.epoch} waits for nobody"
         kind, call_id = moves[self._choose(len(moves))]
+        if self.epoch:
+            self.must = max(self.must, 1)  # nothing runs before it is stored that the turn was taken up
         match kind:
             case "model":
+                self.must = max(self.must, self.asked_after)
                 self.feed(self.stream.pop(0))
             case "intent":
                 self.waiting_intents.remove(call_id)
@@ -264,6 +267,8 @@ class Relay:
     def _store(self, upto: int) -> None:
         """The first ``upto`` events of this owner, and what came with them."""
         self.stored += self.said[:upto]
+        if self.epoch and not upto:
+            del self.seen[len(self.seen) - len(self.said) :]  # a later owner is heard once its rewind is stored
         for place, action in self.beside:
             if place <= upto:
                 continue

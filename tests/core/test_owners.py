@@ -112,6 +112,15 @@ def test_a_turn_ends_whoever_dies_with_one_result_for_each_call_and_as_all_have_
     assert_whole(relay(life, crashes, cancel_at))
 
 
+@given(_lives, st.integers(0, 30), st.integers(0, 3), st.booleans())
+def test_an_owner_of_whom_nothing_is_stored_leaves_all_readers_with_the_same_turn(
+    life: Life, step: int, lost: int, cancelled: bool
+) -> None:
+    """It had rewound further than the next one does, who finds that the turn was cancelled meanwhile (met by `legato
+    torture` 2026-11, seed 7)."""
+    assert_whole(relay(life, [(step, lost), (step + 1, 99)], step + 1 if cancelled else None))
+
+
 @given(_lives, _crashes, st.integers(0, 120))
 def test_a_reader_who_saw_what_was_not_stored_and_comes_back_later_folds_the_same(
     life: Life, crashes: list[tuple[int, int]], cut: int
@@ -129,7 +138,7 @@ def test_each_owner_counts_from_its_epoch_and_begins_with_a_rewind(life: Life, c
     owners: dict[int, list[e.Event]] = {}
     for event in run.seen:
         owners.setdefault((event.seq - 1) // e.EPOCH_SIZE, []).append(event)
-    assert sorted(owners) == list(range(run.epoch + 1))
+    assert {0, run.epoch} <= owners.keys() <= set(range(run.epoch + 1))  # of whom nothing was stored, nothing was heard
     for epoch, events in owners.items():
         assert [event.seq for event in events] == [epoch * e.EPOCH_SIZE + n for n in range(1, len(events) + 1)]
         assert isinstance(events[0], e.Rewind if epoch else e.TurnStart)

@@ -11,6 +11,7 @@ import anyio
 import anyio.lowlevel
 import httpx
 import pytest
+from tests.e2e.asking import PICK, asked, give, rests
 from tests.e2e.house import (
     BOUND,
     MODELS,
@@ -332,6 +333,33 @@ async def test_the_end_is_said_only_once_everything_is_stored(tmp_path: Path) ->
             assert view["last_seq"] == read[-1].seq
             assert not isinstance(read[-1], e.TurnEnd)
             store.back()
+    assert isinstance(read[-1], e.TurnEnd)
+
+
+async def test_a_turn_that_is_taken_up_is_heard_once_that_is_stored(tmp_path: Path) -> None:
+    """Else it could be taken up once more from what is stored, and rewound to what readers had dropped by then."""
+    async with faulty(tmp_path) as ((house, upstream), store):
+        upstream.enqueue(Script([Call("pick", {})]), Script([Say("So be it.")]))
+        turn_id = await house.ask("Pick", model=MODELS["anthropic"], client_tools=[PICK])
+        waits = await rests(house, turn_id)
+        [waiting] = await asked(house, turn_id)
+        store.hold("write")
+        written = store.calls.count("write")
+        await give(house, turn_id, {"call_id": waiting.call_id, "output": "this"})
+        await store.reached("write", times=written + 1)
+        assert (await house.turn(turn_id))["last_seq"] == waits
+        read: list[e.Event] = []
+        async with anyio.create_task_group() as tasks:
+
+            async def follow() -> None:
+                read.extend([event async for event in house.events(turn_id, after=waits)])
+
+            tasks.start_soon(follow)
+            await house.get("/livez")
+            assert (await house.turn(turn_id))["last_seq"] == waits
+            assert read == []
+            store.back()
+    assert isinstance(read[0], e.Rewind)
     assert isinstance(read[-1], e.TurnEnd)
 
 

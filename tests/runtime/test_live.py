@@ -76,3 +76,24 @@ async def test_a_reader_that_is_cancelled_while_it_waits_leaves_nothing_behind()
         await anyio.wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()
     assert not log._waiting
+
+
+async def test_nobody_is_given_what_is_hidden_until_it_is_shown() -> None:
+    log = LiveLog(first_seq=1, hidden=True)
+    log.append(line(1))
+    heard: list[bool] = []
+    log.listen(lambda: heard.append(log.has_after(0)))
+    log.wake()
+    assert (heard, log.has_after(0)) == ([], False)
+    log.show()
+    assert heard == [True]
+
+
+async def test_a_log_that_is_closed_while_it_is_hidden_lets_its_readers_go_without_a_word() -> None:
+    log = LiveLog(first_seq=1, hidden=True)
+    log.append(line(1))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(log.changed)
+        await anyio.wait_all_tasks_blocked()
+        log.close()
+    assert not log.has_after(0)

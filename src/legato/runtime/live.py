@@ -20,12 +20,16 @@ KEPT_LINES = 4096
 
 class LiveLog:
     """One owner's events of one turn, in order and without a hole, from ``first_seq``. ``after`` is the last that is
-    stored of the owner before: whoever has read on from there has missed nothing of it that still counts."""
+    stored of the owner before: whoever has read on from there has missed nothing of it that still counts.
 
-    def __init__(self, *, first_seq: int, after: int | None = None) -> None:
+    ``hidden``: nobody is given anything until ``show``.
+    """
+
+    def __init__(self, *, first_seq: int, after: int | None = None, hidden: bool = False) -> None:
         self.first_seq = first_seq
         """The seq of the oldest line still here."""
         self.last_seq = first_seq - 1
+        self.hidden = hidden
         self.closed = False
         self.left = False
         """The turn waits without an owner: what comes next is in another log, or in the store."""
@@ -43,6 +47,8 @@ class LiveLog:
 
     def wake(self) -> None:
         """Readers read on. Called once for everything that one wake-up of the writer brought."""
+        if self.hidden and not self.closed:
+            return
         for listener in self._listeners:
             listener()
         if self._waiting:
@@ -51,8 +57,13 @@ class LiveLog:
                 if not future.done():
                     future.set_result(None)
 
+    def show(self) -> None:
+        """Readers are given what is here, and hear of what comes."""
+        self.hidden = False
+        self.wake()
+
     def close(self) -> None:
-        """Nothing will come after what is here."""
+        """Nothing will come after what is here; what is hidden stays so."""
         self.closed = True
         self.wake()
 
@@ -84,7 +95,7 @@ class LiveLog:
 
     def has_after(self, cursor: int) -> bool:
         """Something newer than ``cursor``, which this log ``holds``, was said."""
-        return self.last_seq > cursor and bool(self._lines)
+        return self.last_seq > cursor and not self.hidden and bool(self._lines)
 
     def read(self, cursor: int) -> Sequence[bytes]:
         """The lines after ``cursor``, which this log ``holds``."""

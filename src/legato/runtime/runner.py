@@ -84,7 +84,9 @@ class TurnRunner:
         self.machine = machine
         earlier = () if taken_up is None else taken_up.spans
         after = None if taken_up is None else taken_up.turn.row.last_seq
-        self.live = LiveLog(first_seq=row.epoch * e.EPOCH_SIZE + 1, after=after)
+        # What a later owner says begins with a rewind. If that were heard and not stored, the owner after it might
+        # rewind less far, to what a reader had dropped by then (met by `legato torture` 2026-11, seed 7).
+        self.live = LiveLog(first_seq=row.epoch * e.EPOCH_SIZE + 1, after=after, hidden=taken_up is not None)
         self.timeline = TimelineRecorder(now=house.clock.monotonic, began=began, earlier=earlier)
         self._house = house
         self._provider = provider
@@ -122,6 +124,8 @@ class TurnRunner:
                 self._tasks = tasks
                 self._begin()
                 self._perform()
+                if self._taken_up is not None:
+                    tasks.start_soon(self._show_once_counted)
                 await self._ended.wait()
                 tasks.cancel_scope.cancel()
         except Exception:  # the supervisor of this turn: whatever breaks in it ends it alone
@@ -158,6 +162,10 @@ class TurnRunner:
         """At once, in the middle of a block if need be; what was said is stored."""
         if not self.lost and self._last is None:
             self._stop()
+
+    async def quiet(self) -> None:
+        """Wait until it says nothing more: it has ended, is at rest, or was let go of."""
+        await self._ended.wait()
 
     @property
     def let_go_of(self) -> bool:
@@ -396,6 +404,11 @@ class TurnRunner:
                 await self._tail.stored()
             self._counted = True
 
+    async def _show_once_counted(self) -> None:
+        await self._once_counted()
+        if not self.lost:
+            self.live.show()
+
     async def _run_tool(self, started: a.StartTool, flag: CancelFlag) -> None:
         await self._once_counted()
         call = StartedCall(
@@ -503,6 +516,7 @@ class TurnRunner:
         except PersistenceFailedError as failure:
             last = _not_kept(last, failure)
         self.live.append(e.encode(last))
+        self.live.show()
         if isinstance(last, e.TurnEnd):
             self.live.close()
         else:
