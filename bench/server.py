@@ -113,9 +113,11 @@ def legato(
     db: Path | None = None,
     client: str = "aiohttp",
     limits: Sequence[tuple[str, int]] = (),
+    serve: Sequence[str] = SERVE,
 ) -> Iterator[Child]:
     """`legato serve` with both wires going to ``upstream`` (a URL without ``/v1``) by one of the two HTTP clients,
-    storing in one SQLite file. ``limits`` by their names in the configuration."""
+    storing in one SQLite file. ``limits`` by their names in the configuration; ``serve`` is what stands in the place of
+    `legato serve`."""
     with tempfile.TemporaryDirectory(prefix="legato-bench-", ignore_cleanup_errors=True) as folder:
         cwd = Path(folder)
         (cwd / "tools.py").write_text(tools)
@@ -131,7 +133,7 @@ def legato(
             "LEGATO_LIMITS__RUNNING_TURNS": "5000",
             **{f"LEGATO_LIMITS__{name.upper()}": str(number) for name, number in limits},
         }
-        command = [*SERVE, *(["tools.py"] if tools else [])]
+        command = [*serve, *(["tools.py"] if tools else [])]
         command += ["--port", str(port), "--db", str(db or cwd / "bench.db"), "--drain", "1"]
         with running(command, port=port, ready="/readyz", env=env, cwd=cwd, core=core) as child:
             yield child
