@@ -139,7 +139,10 @@ class _Writer:
         yield from self._start({"type": "text", "text": step.first})
         deltas = [self._delta(self.index, type="text_delta", text=piece) for piece in step.deltas()]
         yield from paced(step, [frame.data for frame in deltas])
-        yield from self._stop()
+        if step.stop:
+            yield from self._stop()
+        else:
+            self.index += 1
 
     def _call(self, step: Call) -> Iterator[Act]:
         self.calls.append(self.index)

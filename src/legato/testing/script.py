@@ -66,10 +66,12 @@ class Think(Paced, frozen=True):
 
 
 class Say(Paced, frozen=True):
-    """Text; a delta is a word with the white space before it. ``first`` is text the block starts with already."""
+    """Text; a delta is a word with the white space before it. ``first`` is text the block starts with already.
+    ``stop=False`` leaves the block's stop out, where the wire has one."""
 
     text: str
     first: str = ""
+    stop: bool = True
 
     def deltas(self) -> Sequence[str]:
         return self.pieces if self.pieces is not None else words(self.text)
