@@ -226,10 +226,15 @@ async def test_a_claim_takes_a_waiting_turn_up_and_shuts_its_last_owner_out(stor
     assert (await row_of(store, turn_id)).status == "running"
 
 
-async def test_a_claim_leaves_the_status_of_a_turn_that_does_not_wait(store: Store, make: Make) -> None:
-    turn_id = (await make.begun(store, status="recovering")).assistant.id
-    assert await store.claim(turn_id, epoch=1, owner="p2")
-    assert (await row_of(store, turn_id)).status == "recovering"
+async def test_a_claimed_turn_that_ran_recovers_until_its_new_owner_has_written(store: Store, make: Make) -> None:
+    turn_id = (await make.begun(store, status="running")).assistant.id
+    for epoch in (1, 1, 2):
+        assert await store.claim(turn_id, epoch=epoch, owner="p2")
+        assert (await row_of(store, turn_id)).status == "recovering"
+    write = make.said(turn_id, 2_000_001, 2_000_002, epoch=2)
+    for _ in range(2):
+        await store.write([write])
+        assert (await row_of(store, turn_id)).status == "running"
 
 
 async def test_a_turn_rests_again_and_its_timeline_is_the_last_one(store: Store, make: Make) -> None:

@@ -58,8 +58,6 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     chat: Chat
     user: StoredTurn | None
     resolved: Resolved
-    rounds: int
-    seconds: float
     on_busy: OnBusy
 
 
@@ -92,7 +90,7 @@ class Admissions:
         place = await self._place(post, principal)
         resolved = self._models.resolve(_model(post, place.chat))
         request = self._request(post)
-        rounds, seconds = self.bounds(post.limits)
+        self.bounds(post.limits)
         now = self._clock.now()
         answers = place.prev is not None and place.prev.role == "user"
         user = None if answers else self._user_turn(post, place, now)
@@ -134,8 +132,6 @@ class Admissions:
             chat=replace(chat, head_turn_id=assistant.id, active_turn_id=assistant.id, updated_at=now),
             user=None if user is None else user.stored,
             resolved=resolved,
-            rounds=rounds,
-            seconds=seconds,
             on_busy=post.on_busy,
         )
 

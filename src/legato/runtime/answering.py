@@ -100,7 +100,7 @@ class Answering:
 
     async def _runs(self, turn_id: str) -> bool:
         row = await self._store.turn(turn_id)
-        return row is not None and row.status == "running"
+        return row is not None and row.status in ("running", "recovering")
 
     async def _check(self, turn_id: str, post: PostApproval, runner: TurnRunner | None) -> None:
         """Arguments in the model's place are held to what the tool takes."""

@@ -12,6 +12,7 @@ from legato.core.text import clean
 from legato.core.views import ChatPage, ChatView, TreeNode, TreePage
 from legato.ports import Clock, Models, Store
 from legato.runtime.clock import new_id
+from legato.runtime.looking import status_of
 
 
 class Chats:
@@ -72,14 +73,16 @@ class Chats:
         rows = await self._store.tree(chat_id)
         return TreePage(
             data=tuple(
-                TreeNode(
-                    id=row.id,
-                    prev_turn_id=row.prev_turn_id,
-                    role=row.role,
-                    status=row.status,
-                    created_at=row.created_at,
-                )
-                for row in rows
+                [
+                    TreeNode(
+                        id=row.id,
+                        prev_turn_id=row.prev_turn_id,
+                        role=row.role,
+                        status=await status_of(self._store, row),
+                        created_at=row.created_at,
+                    )
+                    for row in rows
+                ]
             )
         )
 

@@ -14,6 +14,7 @@ from legato.core.records import StoredTurn, TurnRow
 from legato.core.usage import total
 from legato.core.views import TurnView, WaitingFor
 from legato.ports import Store
+from legato.runtime.owner import is_gone
 from legato.runtime.runner import TurnRunner
 
 
@@ -21,6 +22,18 @@ async def stored_events(store: Store, turn_id: str) -> list[e.Event]:
     """Everything of a turn that is stored, as it was said."""
     segments = await store.log(turn_id, after=0)
     return [e.decode(line) for segment in segments for line in log_lines.split(segment.lines)]
+
+
+async def is_free(store: Store, row: TurnRow) -> bool:
+    """Nobody runs it, though it should run: its owner is known to be dead, or did not renew its lease."""
+    if row.ended_at is not None or row.status in ("waiting", "queued"):
+        return False
+    return is_gone(row.owner) or bool(await store.overdue(row.id))
+
+
+async def status_of(store: Store, row: TurnRow) -> e.TurnStatus:
+    """As its row says it; ``recovering`` also while nobody has taken it up yet."""
+    return "recovering" if await is_free(store, row) else row.status
 
 
 async def view(store: Store, turn_id: str, runner: TurnRunner | None) -> TurnView:
@@ -31,9 +44,11 @@ async def view(store: Store, turn_id: str, runner: TurnRunner | None) -> TurnVie
     if stored is None:
         raise NotFound(f"there is no turn {turn_id}")
     siblings = await store.siblings(stored.row)
-    if stored.row.ended_at is None:
-        return folded_view(stored.row, fold(await stored_events(store, turn_id)), siblings)
-    return stored_view(stored, siblings)
+    if stored.row.ended_at is not None:
+        return stored_view(stored, siblings)
+    said = folded_view(stored.row, fold(await stored_events(store, turn_id)), siblings)
+    status = await status_of(store, stored.row)
+    return replace(said, status=status) if status == "recovering" else said
 
 
 def running_view(runner: TurnRunner, siblings: Sequence[str]) -> TurnView:

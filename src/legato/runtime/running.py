@@ -10,7 +10,6 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import anyio
 import msgspec
@@ -19,24 +18,20 @@ from anyio.abc import TaskGroup
 from legato.core import events as e
 from legato.core import inputs as i
 from legato.core.errors import LegatoError, RequestError, StoreError
-from legato.core.plan import TurnLimits, TurnPlan
-from legato.core.records import Chat, KeptNeed, KeptSteer, Limits, StoredTurn, TurnRow
+from legato.core.plan import TurnLimits
+from legato.core.records import KeptNeed, Limits, StoredTurn, TurnRow
 from legato.core.resuming import RECOVERIES, Stored, recoveries
-from legato.core.schedule import ToolRule
-from legato.core.turn import TurnMachine
-from legato.core.usage import Prices
 from legato.observability import count
 from legato.ports import Models, Resolved
 from legato.runtime.admission import Admission
-from legato.runtime.clock import seconds_between
 from legato.runtime.house import House
 from legato.runtime.live import LiveLog
-from legato.runtime.looking import stored_events
+from legato.runtime.looking import is_free, stored_events
 from legato.runtime.owner import is_gone
 from legato.runtime.questions import Questions
 from legato.runtime.recovery import end_interrupted, end_unstored
 from legato.runtime.runner import TakenUp, TurnRunner
-from legato.runtime.timeline import owned_seconds
+from legato.runtime.runners import Runners
 
 _logger = logging.getLogger(__name__)
 
@@ -63,13 +58,12 @@ class Running:
     ) -> None:
         self._house = house
         self._models = models
-        self._questions = questions
-        self._limits = limits
-        self._bounds = bounds
         self._owner = owner
         self._appeared = appeared
         self._runners: dict[str, TurnRunner] = {}
-        self._late_tools: set[str] = set()
+        self._make = Runners(
+            house, questions=questions, limits=limits, bounds=bounds, running=lambda: list(self._runners.values())
+        ).make
         self._taking: set[str] = set()
         self._claimed: set[str] = set()
         """Taken from an earlier owner, and not running yet: the store failed meanwhile."""
@@ -123,22 +117,10 @@ class Running:
         """The chat is deleted: none of its queued turns shall begin."""
         self._queued = {turn_id: chat for turn_id, chat in self._queued.items() if chat != chat_id}
 
-    def begin(self, admission: Admission, principal: str, began: float, *, cancelled: bool = False) -> TurnRunner:
+    def begin(self, admission: Admission, began: float, *, cancelled: bool = False) -> TurnRunner:
         """The runner of a turn that was just stored, and perhaps cancelled before; ``run`` it."""
         row = msgspec.structs.replace(admission.new.assistant, cancel_requested=cancelled)
-        return self._keep(
-            TurnRunner(
-                self._house,
-                row=row,
-                principal=principal,
-                machine=self._machine(row, admission.resolved, admission.rounds),
-                provider=admission.resolved.provider,
-                ask_with=partial(self._questions.of, row, chat=admission.chat, user=admission.user),
-                seconds=admission.seconds,
-                began=began,
-                early_start_off=self._stop_early_start,
-            )
-        )
+        return self._keep(self._make(row, admission.chat, admission.resolved, user=admission.user, began=began))
 
     async def run(self, runner: TurnRunner) -> None:
         """To the end of the turn, or until it is at rest."""
@@ -269,7 +251,7 @@ class Running:
             return None
         if row.status == "queued":
             return await self._claim_queued(row)
-        if turn_id not in self._claimed and row.status != "waiting" and not await self._is_free(row):
+        if turn_id not in self._claimed and row.status != "waiting" and not await is_free(house.store, row):
             return None
         if not await house.journal.drained():  # a newer epoch would leave what lies there of it in its file
             return None
@@ -291,30 +273,12 @@ class Running:
         kept, chat = await house.store.load(row.id), await house.store.chat(row.chat_id)
         if kept is None or chat is None:
             return None
-        error, resolved = self._why_not(row, [])
-        if resolved is None:
-            await end_interrupted(house.store, kept.row, Stored(events=[]), clock=house.clock, error=error)
-            return None
-        rounds, seconds = self._bounds_of(row)
-        return self._keep(
-            TurnRunner(
-                house,
-                row=kept.row,
-                principal=chat.owner,
-                machine=self._machine(kept.row, resolved, rounds, await house.store.steers(row.id)),
-                provider=resolved.provider,
-                ask_with=partial(self._questions.of, kept.row, chat=chat),
-                seconds=seconds,
-                began=house.clock.monotonic() - seconds_between(row.created_at, house.clock.now()),
-                early_start_off=self._stop_early_start,
-            )
-        )
-
-    async def _is_free(self, row: TurnRow) -> bool:
-        """Nobody runs it: its owner is known to be dead, or did not renew its lease."""
-        if is_gone(row.owner):
-            return True
-        return any(overdue.id == row.id for overdue in await self._house.store.overdue())
+        match self._server_of(row):
+            case e.ErrorInfo() as error:
+                await end_interrupted(house.store, kept.row, Stored(events=[]), clock=house.clock, error=error)
+                return None
+            case resolved:
+                return self._keep(self._make(kept.row, chat, resolved, steers=await house.store.steers(row.id)))
 
     async def _taken_up(self, row: TurnRow) -> TurnRunner | None:
         """``row`` is as it was before the claim."""
@@ -327,115 +291,43 @@ class Running:
         stored = Stored(
             events=events, intents=intents, needs=await store.needs(row.id), steers=await store.steers(row.id)
         )
-        error, resolved = self._why_not(row, events)
-        if resolved is None:
-            house = self._house
-            await end_interrupted(store, kept.row, stored, clock=house.clock, error=error)
-            return None
-        if row.status != "waiting":
-            count("turns_recovered")
-            _logger.warning("turn %s lost its server: it goes on here", row.id)
-        return await self._resumed(row, kept, stored, chat, resolved)
+        match self._server_of(row, events):
+            case e.ErrorInfo() as error:
+                await end_interrupted(store, kept.row, stored, clock=self._house.clock, error=error)
+                return None
+            case resolved:
+                taken_up = await self._as_it_was(row, kept, stored)
+                return self._keep(self._make(kept.row, chat, resolved, taken_up=taken_up))
 
-    def _why_not(self, row: TurnRow, events: list[e.Event]) -> tuple[e.ErrorInfo, Resolved | None]:
+    def _server_of(self, row: TurnRow, events: Sequence[e.Event] = ()) -> Resolved | e.ErrorInfo:
         """Who serves its model; or why it cannot go on."""
         tries = recoveries(events)
         if row.status != "waiting" and tries >= RECOVERIES:
             message = f"the server stopped {tries + 1} times while the turn was running, limit is {RECOVERIES}"
-            return e.ErrorInfo(code="recovery_exhausted", message=message), None
+            return e.ErrorInfo(code="recovery_exhausted", message=message)
         try:
-            return e.ErrorInfo(code="", message=""), self._models.resolve(row.model)
+            return self._models.resolve(row.model)
         except RequestError as refused:
-            return e.ErrorInfo(code=refused.code, message=refused.message), None
+            return e.ErrorInfo(code=refused.code, message=refused.message)
 
-    async def _resumed(
-        self, row: TurnRow, kept: StoredTurn, stored: Stored, chat: Chat, resolved: Resolved
-    ) -> TurnRunner:
-        house = self._house
-        spans = await house.store.spans(row.id)
-        rounds, seconds = self._bounds_of(row)
+    async def _as_it_was(self, row: TurnRow, kept: StoredTurn, stored: Stored) -> TakenUp:
+        if row.status != "waiting":
+            count("turns_recovered")
+            _logger.warning("turn %s lost its server: it goes on here", row.id)
         waited = row.wait_until if row.status == "waiting" else None
-        wait_over = waited is not None and waited <= house.clock.now()
-        owned = kept.row
-        return self._keep(
-            TurnRunner(
-                house,
-                row=owned,
-                principal=chat.owner,
-                machine=self._machine(owned, resolved, rounds),
-                provider=resolved.provider,
-                ask_with=partial(self._questions.of, owned, chat=chat),
-                seconds=max(1.0, seconds - owned_seconds(spans)),
-                began=house.clock.monotonic() - seconds_between(row.created_at, house.clock.now()),
-                early_start_off=self._stop_early_start,
-                taken_up=TakenUp(
-                    turn=kept,
-                    stored=stored,
-                    spans=spans,
-                    cancelled=kept.row.cancel_requested,
-                    wait_until=None if wait_over or not _still_waits(stored.needs) else waited,
-                    wait_over=wait_over,
-                ),
-            )
+        wait_over = waited is not None and waited <= self._house.clock.now()
+        return TakenUp(
+            turn=kept,
+            stored=stored,
+            spans=await self._house.store.spans(row.id),
+            cancelled=kept.row.cancel_requested,
+            wait_until=None if wait_over or not _still_waits(stored.needs) else waited,
+            wait_over=wait_over,
         )
-
-    def _bounds_of(self, row: TurnRow) -> tuple[int, float]:
-        """As it was asked for; where the server allows less by now, its own."""
-        try:
-            return self._bounds(Limits() if row.request is None else row.request.limits)
-        except RequestError:
-            return self._bounds(Limits())
-
-    # What a turn is run with
 
     def _keep(self, runner: TurnRunner) -> TurnRunner:
         self._runners[runner.row.id] = runner
         return runner
-
-    def _machine(self, row: TurnRow, resolved: Resolved, rounds: int, steers: Sequence[KeptSteer] = ()) -> TurnMachine:
-        info = resolved.provider.model(resolved.model)
-        plan = TurnPlan(
-            turn_id=row.id,
-            chat_id=row.chat_id,
-            prev_turn_id=row.prev_turn_id,
-            created_at=row.created_at,
-            model=row.model or "",
-            provider=resolved.provider.name,
-            tools=self._rules(row),
-            client_tools=() if row.request is None else [tool.name for tool in row.request.client_tools],
-            limits=msgspec.structs.replace(self._limits, rounds=rounds, retries=resolved.provider.max_retries),
-            prices=Prices() if info is None else Prices(info.input_price, info.output_price),
-            steers=steers,
-            cancelled=row.cancel_requested,
-        )
-        return TurnMachine(plan, epoch=row.epoch)
-
-    def _rules(self, row: TurnRow) -> dict[str, ToolRule]:
-        rules: dict[str, ToolRule] = {}
-        for name in () if row.request is None else row.request.tools:
-            tool = self._house.tools.get(name)
-            if tool is not None:
-                rules[name] = ToolRule(
-                    effect=tool.effect,
-                    eager=tool.eager,
-                    late=name in self._late_tools,
-                    asks_approval=tool.asks_approval,
-                    check=tool.check,
-                    lane=tool.lane,
-                )
-        return rules
-
-    def _stop_early_start(self, tool_name: str) -> None:
-        """Until restart: a wire changed a call of it after the call was started, and may do so again."""
-        if tool_name in self._late_tools:
-            return
-        self._late_tools.add(tool_name)
-        count("early_start_off", tool=tool_name)
-        _logger.warning(
-            "arguments of %s changed after a call was started: its calls start late until restart", tool_name
-        )
-        for runner in list(self._runners.values()):
-            runner.hear_of(i.EarlyStartOff(tool_name))
 
 
 def _still_waits(needs: Sequence[KeptNeed]) -> bool:

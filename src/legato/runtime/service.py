@@ -494,7 +494,7 @@ class TurnService:
         row = admission.new.assistant
         if isinstance(begun, Accepted):
             cancelled = self._cancelling.early.take(principal, row.id)
-            return self._running.begin(admission, principal, began, cancelled=cancelled)
+            return self._running.begin(admission, began, cancelled=cancelled)
         if isinstance(begun, Queued):
             self._queueing.queued(row.id, row.chat_id, begun.turn_id, admission.on_busy)
             if self._cancelling.early.take(principal, row.id):

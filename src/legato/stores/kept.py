@@ -84,7 +84,8 @@ class Kept:
         seq = order(one)
         if one.segment is not None:
             self._take_segment(one.segment)
-        self.row = msgspec.structs.replace(self.row, epoch=one.epoch)
+        status = "running" if self.row.status == "recovering" else self.row.status
+        self.row = msgspec.structs.replace(self.row, epoch=one.epoch, status=status)
         self._drop(one, seq)
         for block in one.blocks:
             if block.index not in self.blocks or self.blocks[block.index][0] <= seq:

@@ -177,8 +177,8 @@ class FaultyStore:
     async def unended(self) -> Sequence[TurnRow]:
         return await self._meet("unended", self._store.unended)
 
-    async def overdue(self) -> Sequence[TurnRow]:
-        return await self._meet("overdue", self._store.overdue)
+    async def overdue(self, turn_id: str | None = None) -> Sequence[TurnRow]:
+        return await self._meet("overdue", lambda: self._store.overdue(turn_id))
 
     async def renew(self, owner: str) -> None:
         await self._meet("renew", lambda: self._store.renew(owner))

@@ -57,7 +57,12 @@ DROP_NEEDS = "DELETE FROM need WHERE turn_id = ? AND call_id = ?"
 STANDINGS = """
 SELECT id, epoch, last_seq, ended_at IS NOT NULL FROM turn WHERE id IN (SELECT value FROM json_each(?))
 """
-ADVANCE = "UPDATE turn SET epoch = max(epoch, ?), last_seq = max(last_seq, ?) WHERE id = ?"
+ADVANCE = """
+UPDATE turn
+SET epoch = max(epoch, ?), last_seq = max(last_seq, ?),
+    status = CASE status WHEN 'recovering' THEN 'running' ELSE status END
+WHERE id = ?
+"""
 END_TURN = """
 UPDATE turn
 SET status = ?, stop_reason = ?, usage = ?, error = ?, ended_at = ?, lease_until = NULL, wait_until = NULL

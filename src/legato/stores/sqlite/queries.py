@@ -111,11 +111,13 @@ def unended(connection: sqlite3.Connection) -> Sequence[TurnRow]:
     return _turns(connection, "ended_at IS NULL AND role = 'assistant'")
 
 
-def overdue(connection: sqlite3.Connection, clock: Clock) -> Sequence[TurnRow]:
+def overdue(connection: sqlite3.Connection, turn_id: str | None, clock: Clock) -> Sequence[TurnRow]:
+    only, ids = ("", ()) if turn_id is None else ("id = ? AND ", (turn_id,))
     return _turns(
         connection,
-        "ended_at IS NULL AND role = 'assistant' AND status NOT IN ('waiting', 'queued')"
+        f"{only}ended_at IS NULL AND role = 'assistant' AND status NOT IN ('waiting', 'queued')"
         " AND (owner IS NULL OR coalesce(lease_until < ?, created_at < ?))",
+        *ids,
         clock.now(),
         clock.after(-LEASE_SECONDS),
     )

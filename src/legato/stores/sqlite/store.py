@@ -96,8 +96,8 @@ class SqliteStore:
     async def unended(self) -> Sequence[TurnRow]:
         return await self._readers.run(queries.unended)
 
-    async def overdue(self) -> Sequence[TurnRow]:
-        return await self._readers.run(lambda connection: queries.overdue(connection, self._clock))
+    async def overdue(self, turn_id: str | None = None) -> Sequence[TurnRow]:
+        return await self._readers.run(lambda connection: queries.overdue(connection, turn_id, self._clock))
 
     async def renew(self, owner: str) -> None:
         await self._writer.run(lambda connection: changes.renew(connection, owner, self._clock))

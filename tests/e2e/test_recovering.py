@@ -1,0 +1,84 @@
+"""A turn that lost its server is seen as ``recovering`` until its next owner has spoken (docs/http.md)."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+import pytest
+from tests.e2e.house import MODELS, House, configured, serving, upstream_environ
+
+from legato.core import events as e
+from legato.core.resuming import RECOVERED
+from legato.ports import Store
+from legato.runtime.owner import this_process
+from legato.testing.store import FaultyStore
+from legato.testing.upstream import Gate, Say, Script, Upstream
+
+pytestmark = pytest.mark.anyio
+
+PAST, FUTURE = "2000-01-01T00:00:00.000Z", "2999-01-01T00:00:00.000Z"
+DEAD = this_process().rpartition(":")[0] + ":1"
+"""A process of this machine that had our number before us."""
+
+
+async def left(folder: Path, upstream: Upstream, *, owner: str | None, lease: str | None) -> str:
+    """A turn in the midst of its reply, whose server is gone; the row says who has it, and until when."""
+    upstream.enqueue(Script([Say("Half of"), Gate("never")]))
+    async with serving(configured(folder, environ=upstream_environ(upstream))) as house:
+        turn_id = await house.ask("Go", model=MODELS["anthropic"])
+        await house.until(turn_id, lambda event: isinstance(event, e.BlockDelta))
+    with contextlib.closing(sqlite3.connect(folder / "legato.db")) as database, database:
+        database.execute("UPDATE turn SET owner = ?, lease_until = ? WHERE id = ?", [owner, lease, turn_id])
+    return turn_id
+
+
+async def seen(house: House, turn_id: str) -> set[str]:
+    """The turn's status, wherever it is shown."""
+    view = await house.turn(turn_id)
+    branch = await house.get(f"/v1/chats/{view['chat_id']}/turns")
+    tree = await house.get(f"/v1/chats/{view['chat_id']}/turns?tree=1")
+    shown = [one["status"] for page in (branch, tree) for one in page["data"] if one["id"] == turn_id]
+    return {view["status"], *shown}
+
+
+@pytest.mark.parametrize(
+    ("owner", "lease"), [("elsewhere:1:1", PAST), (DEAD, FUTURE), (None, None)], ids=["lease over", "dead", "let go of"]
+)
+async def test_a_turn_that_nobody_runs_is_recovering_until_it_goes_on(
+    owner: str | None, lease: str | None, tmp_path: Path
+) -> None:
+    stores: list[FaultyStore] = []
+
+    def around(store: Store) -> Store:
+        stores.append(FaultyStore(store))
+        stores[0].hold("claim")
+        return stores[0]
+
+    async with Upstream.open() as upstream:
+        turn_id = await left(tmp_path, upstream, owner=owner, lease=lease)
+        upstream.enqueue(Script([Say("All of it."), Gate("on")]))
+        async with serving(configured(tmp_path, environ=upstream_environ(upstream)), around=around) as house:
+            (store,) = stores
+            await store.reached("claim")
+            before = await seen(house, turn_id)
+            store.back()
+            store.hold("intents")
+            await store.reached("intents")
+            claimed = await seen(house, turn_id)
+            store.back()
+            await upstream.reached("on")
+            after = await seen(house, turn_id)
+            upstream.release("on")
+            events = await house.followed(turn_id)
+            ended = await seen(house, turn_id)
+    assert (before, claimed, after, ended) == ({"recovering"}, {"recovering"}, {"running"}, {"complete"})
+    assert [event.code for event in events if isinstance(event, e.Notice)] == [RECOVERED]
+
+
+async def test_a_turn_of_another_machine_runs_as_long_as_its_lease_does(tmp_path: Path) -> None:
+    async with Upstream.open() as upstream:
+        turn_id = await left(tmp_path, upstream, owner="elsewhere:1:1", lease=FUTURE)
+        async with serving(configured(tmp_path, environ=upstream_environ(upstream))) as house:
+            assert await seen(house, turn_id) == {"running"}
