@@ -190,6 +190,12 @@ class KeptResults(Protocol):
     async def output(self, turn_id: str, call_id: str, *, offset: int, limit: int) -> bytes: ...
 
 
+class KeepOutput(Protocol):
+    """``Store.keep_output``: the part that runs tools."""
+
+    async def __call__(self, turn_id: str, call_id: str, offset: int, piece: bytes, *, epoch: int) -> None: ...
+
+
 class Store(Protocol):
     """Where everything is kept. Every method raises ``StoreError`` alone; every write may be repeated.
 
@@ -279,9 +285,10 @@ class Store(Protocol):
         """Waiting turns that somebody must take up: one of their needs has an answer that is not taken, a cancel was
         requested, or ``wait_until`` is not after ``now``. Oldest first."""
 
-    async def keep_output(self, turn_id: str, call_id: str, offset: int, piece: bytes) -> None:
+    async def keep_output(self, turn_id: str, call_id: str, offset: int, piece: bytes, *, epoch: int) -> None:
         """A piece of an output that is too large for the log, at its byte ``offset``. The same again changes nothing;
-        another one takes the place of all that was kept from there on, as when the call runs again."""
+        another one takes the place of all that was kept from there on, as when the call runs again. Raises
+        ``StaleEpoch`` where the turn has a newer owner: what that one kept would go."""
 
     async def output(self, turn_id: str, call_id: str, *, offset: int, limit: int) -> bytes:
         """At most ``limit`` bytes from ``offset`` on; empty past the end, and where nothing is kept."""

@@ -212,6 +212,7 @@ async def test_a_tool_of_the_page_that_asks_goes_on_with_the_answer(file: Path) 
             input=input,
             principal="local",
             idempotency_key="key",
+            epoch=0,
             state={},
             ask=ask,
             resumed=resumed,

@@ -8,10 +8,11 @@ from typing import get_args
 
 import pytest
 from tests.core.test_verifying import found_in
-from tests.e2e.asking import result, results
+from tests.e2e.asking import PICK, asked, give, result, results
 from tests.e2e.house import MODELS, configured, playing, results_in, serving, upstream_environ
 
 from legato import tool
+from legato.core.events import EPOCH_SIZE
 from legato.testing.script import Wire
 from legato.testing.upstream import Call, Request, Say, Script
 
@@ -82,6 +83,20 @@ async def test_of_two_identical_reads_that_shared_one_run_both_outputs_can_be_re
     assert [result.outcome for result in read] == ["ok", "ok"]
     assert all("found it" in str(result.output) for result in read)
     assert found_in(tmp_path / "legato.db") == []
+
+
+async def test_who_takes_a_turn_up_keeps_its_outputs(tmp_path: Path) -> None:
+    """In the name of its own epoch: in that of the first the store would refuse them."""
+    async with playing(tmp_path, tools=(read_log,)) as (house, upstream):
+        upstream.enqueue(Script([Call("pick")]), Script([Call("read_log")]), Script([Say("So.")]))
+        turn_id = await house.ask("Read", model=MODELS["anthropic"], client_tools=[PICK])
+        (need,) = await asked(house, turn_id)
+        await give(house, turn_id, {"call_id": need.call_id, "output": "this"})
+        turn = await house.folded(turn_id)
+        kept = next(result for result in results(turn).values() if result.tool_name == "read_log")
+        whole = await house.client.get(str(kept.href))
+    assert turn.last_seq > EPOCH_SIZE
+    assert (whole.status_code, whole.text) == (200, LOG)
 
 
 async def test_what_is_no_text_is_kept_as_its_json_and_outlives_the_server(tmp_path: Path) -> None:

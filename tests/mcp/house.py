@@ -134,6 +134,7 @@ class House:
             input=input,
             principal="local",
             idempotency_key="the key",
+            epoch=0,
             state={},
             resumed=resumed,
             ask=ask,

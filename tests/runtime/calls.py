@@ -21,12 +21,15 @@ from legato.tools.registry import ToolRegistry
 PATIENCE = 10.0
 """Seconds after which a test gives up waiting for what should have happened at once."""
 
+EPOCH = 3
+"""Of the owner that runs the calls."""
+
 Ask = Callable[[str, dict[str, Json] | None], Awaitable[Answer]]
 
 
 class Kept:
-    """``Store.keep_output``: what was kept by turn and call. ``trouble`` is raised, one for each write, then none.
-    Where it ``hangs`` no write comes back; ``called`` is set by the first."""
+    """``Store.keep_output`` for ``EPOCH``: what was kept by turn and call. ``trouble`` is raised, one for each write,
+    then none. Where it ``hangs`` no write comes back; ``called`` is set by the first."""
 
     def __init__(self, *trouble: StoreError, hangs: bool = False) -> None:
         self.called = anyio.Event()
@@ -35,7 +38,8 @@ class Kept:
         self.writes = 0
         self.trouble = list(trouble)
 
-    async def keep(self, turn_id: str, call_id: str, offset: int, piece: bytes) -> None:
+    async def keep(self, turn_id: str, call_id: str, offset: int, piece: bytes, *, epoch: int) -> None:
+        assert epoch == EPOCH
         self.writes += 1
         self.called.set()
         if self._hangs:
@@ -96,6 +100,7 @@ class Bench:
             input=input or {},
             principal="local",
             idempotency_key="key",
+            epoch=EPOCH,
             state=self.state,
             resumed=resumed,
             ask=ask,
@@ -110,6 +115,7 @@ class Bench:
                 call_id="call",
                 tool_name=name or self._name,
                 idempotency_key="key",
+                epoch=EPOCH,
                 cancel=self.flag,
             )
 

@@ -965,7 +965,7 @@ def test_a_tool_that_never_ends_does_not_hold_the_process(kind: str) -> None:
 
         async def main():
             call = StartedCall(turn_id="t", chat_id="c", call_id="k", tool_name="stuck", input={{}}, principal="p",
-                               idempotency_key="i", state={{}})
+                               idempotency_key="i", epoch=0, state={{}})
             toolbox = Toolbox(ToolRegistry([stuck]), grace=0.05)
             print((await toolbox.run(call, emit=print, cancel=CancelFlag())).outcome)
 

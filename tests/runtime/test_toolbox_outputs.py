@@ -370,7 +370,7 @@ def test_a_gibibyte_of_output_leaves_memory_flat(keeps: bool) -> None:
 
         kept = 0
 
-        async def keep(turn_id, call_id, offset, piece):
+        async def keep(turn_id, call_id, offset, piece, *, epoch):
             global kept
             assert offset == kept
             kept += len(piece)
@@ -380,7 +380,7 @@ def test_a_gibibyte_of_output_leaves_memory_flat(keeps: bool) -> None:
 
         async def main():
             call = StartedCall(turn_id="t", chat_id="c", call_id="k", tool_name="pours", input={{}}, principal="p",
-                               idempotency_key="i", state={{}})
+                               idempotency_key="i", epoch=0, state={{}})
             toolbox = Toolbox(ToolRegistry([pours]), keep=keep, hard_output_bytes=2**30 - (0 if {keeps} else 1))
             before = most()
             end = await toolbox.run(call, emit=lambda text: None, cancel=CancelFlag())

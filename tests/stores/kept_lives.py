@@ -198,7 +198,7 @@ async def keep(
     assert await store.begin(new or new_turns()) == Accepted()
     for call_id, output in relay.outputs.items():
         for offset in range(0, len(output), 8):
-            await store.keep_output("turn", call_id, offset, output[offset : offset + 8])
+            await store.keep_output("turn", call_id, offset, output[offset : offset + 8], epoch=0)
     for chapter in relay.chapters[:chapters]:
         await _keep_chapter(store, chapter, flush)
 

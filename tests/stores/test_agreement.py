@@ -209,8 +209,8 @@ others: st.SearchStrategy[Said] = st.one_of(
     st.tuples(turns, st.lists(answers, min_size=1, max_size=2)).map(
         lambda one: (f"answer {one}", lambda store: store.answer(one[0], one[1]))
     ),
-    st.tuples(turns, calls, st.integers(0, 5), st.binary(max_size=4)).map(
-        lambda one: (f"keep {one}", lambda store: store.keep_output(*one))
+    st.tuples(turns, calls, st.integers(0, 5), st.binary(max_size=4), st.integers(0, 2)).map(
+        lambda one: (f"keep {one}", lambda store: store.keep_output(*one[:4], epoch=one[4]))
     ),
     turns.map(lambda turn_id: (f"cancel {turn_id}", lambda store: store.request_cancel(turn_id))),
     made_chats.map(lambda one: (repr(one), lambda store: store.create_chat(one))),

@@ -61,7 +61,7 @@ async def turn(store, make):
         for step in (
             store.write([write]),
             store.answer(turn_id, [Answer(call_id="c", output=epoch)]),
-            store.keep_output(turn_id, "c", epoch * 3000, b"%02d-" % epoch * 1000),
+            store.keep_output(turn_id, "c", epoch * 3000, b"%02d-" % epoch * 1000, epoch=epoch),
             store.claim(turn_id, epoch=epoch + 1, owner="p"),
         ):
             await step

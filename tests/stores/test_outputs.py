@@ -6,16 +6,16 @@ import pytest
 from tests.stores.values import Make
 
 from legato.core.blocks import TextBlock, ToolResultBlock, ToolUseBlock
-from legato.core.errors import RowRefused
+from legato.core.errors import RowRefused, StaleEpoch
 from legato.ports import Store
 
 EVERY_BYTE = bytes(range(256))
 
 
-async def kept(store: Store, turn_id: str, *pieces: bytes, call_id: str = "c1") -> bytes:
+async def kept(store: Store, turn_id: str, *pieces: bytes, call_id: str = "c1", epoch: int = 0) -> bytes:
     offset = 0
     for piece in pieces:
-        await store.keep_output(turn_id, call_id, offset, piece)
+        await store.keep_output(turn_id, call_id, offset, piece, epoch=epoch)
         offset += len(piece)
     return b"".join(pieces)
 
@@ -55,9 +55,9 @@ async def test_where_nothing_is_kept_nothing_comes_back(store: Store, make: Make
 async def test_a_piece_may_be_kept_again_and_an_empty_one_is_nothing(store: Store, make: Make) -> None:
     turn_id = (await make.begun(store)).assistant.id
     said = await kept(store, turn_id, b"abc", b"", b"def", b"ghi")
-    await store.keep_output(turn_id, "c1", 0, b"abc")
-    await store.keep_output(turn_id, "c1", 3, b"")
-    await store.keep_output(turn_id, "c1", 3, b"def")
+    await store.keep_output(turn_id, "c1", 0, b"abc", epoch=0)
+    await store.keep_output(turn_id, "c1", 3, b"", epoch=0)
+    await store.keep_output(turn_id, "c1", 3, b"def", epoch=0)
     assert await whole(store, turn_id) == said
 
 
@@ -68,6 +68,19 @@ async def test_a_call_that_runs_again_replaces_what_its_first_run_kept(store: St
     said = await kept(store, turn_id, b"abc", b"DE")
     assert await whole(store, turn_id) == said
     assert await whole(store, turn_id, "c2") == b"other"
+
+
+async def test_an_owner_that_was_followed_by_another_keeps_no_piece_and_spoils_none(store: Store, make: Make) -> None:
+    """A process that was stopped in the midst of it, and wakes up while the call runs again elsewhere."""
+    turn_id = (await make.begun(store)).assistant.id
+    await kept(store, turn_id, b"abc", b"def")
+    assert await store.claim(turn_id, epoch=1, owner="next")
+    said = await kept(store, turn_id, b"ABC", b"DEF", epoch=1)
+    for offset, piece in ((0, b"abc"), (3, b"def"), (6, b"ghi"), (3, b"DEF")):
+        with pytest.raises(StaleEpoch) as raised:
+            await store.keep_output(turn_id, "c1", offset, piece, epoch=0)
+        assert raised.value.turn_id == turn_id
+    assert await whole(store, turn_id) == said
 
 
 async def test_however_much_was_kept_the_next_run_and_a_deleted_chat_leave_nothing_of_it(
@@ -88,10 +101,10 @@ async def test_however_much_was_kept_the_next_run_and_a_deleted_chat_leave_nothi
 
 async def test_nothing_is_read_over_a_hole(store: Store, make: Make) -> None:
     turn_id = (await make.begun(store)).assistant.id
-    await store.keep_output(turn_id, "c1", 10, b"later")
+    await store.keep_output(turn_id, "c1", 10, b"later", epoch=0)
     assert await whole(store, turn_id) == b""
     assert await store.output(turn_id, "c1", offset=11, limit=3) == b"ate"
-    await store.keep_output(turn_id, "c1", 20, b"x")
+    await store.keep_output(turn_id, "c1", 20, b"x", epoch=0)
     assert await store.output(turn_id, "c1", offset=12, limit=100) == b"ter"
     assert await store.output(turn_id, "c1", offset=15, limit=100) == b""
     assert await store.output(turn_id, "c1", offset=20, limit=100) == b"x"
@@ -99,9 +112,9 @@ async def test_nothing_is_read_over_a_hole(store: Store, make: Make) -> None:
 
 async def test_an_output_is_kept_for_a_turn_that_is_there_and_goes_with_it(store: Store, make: Make) -> None:
     with pytest.raises(RowRefused) as raised:
-        await store.keep_output("nobody", "c1", 0, b"abc")
+        await store.keep_output("nobody", "c1", 0, b"abc", epoch=0)
     assert raised.value.turn_id == "nobody"
-    await store.keep_output("nobody", "c1", 0, b"")
+    await store.keep_output("nobody", "c1", 0, b"", epoch=0)
     new = await make.answered(store)
     await kept(store, new.assistant.id, b"abc")
     await store.delete_chat(new.assistant.chat_id)

@@ -216,7 +216,7 @@ async def test_a_file_of_the_first_schema_is_brought_up_to_date_with_its_rows(tm
     await store.answer("a2", [Answer(call_id="c3", decision="approve")])
     assert [row.id for row in await store.to_wake("2026-11-24T05:00:04.000Z")] == ["a2"]
     assert await store.claim("a2", epoch=1, owner="p2")
-    await store.keep_output("a2", "c3", 0, b"abc")
+    await store.keep_output("a2", "c3", 0, b"abc", epoch=1)
     assert await store.output("a2", "c3", offset=1, limit=5) == b"bc"
     await store.close()
     assert pragma(path, "integrity_check") == "ok"

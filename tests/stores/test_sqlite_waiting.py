@@ -172,12 +172,12 @@ async def test_on_a_full_disk_an_answer_and_a_piece_fail_whole_and_may_be_tried_
     with pytest.raises(StoreUnavailable, match="full"):
         await store.answer(turn_id, [long])
     with pytest.raises(StoreUnavailable, match="full"):
-        await store.keep_output(turn_id, "c1", 0, bytes(MIB))
+        await store.keep_output(turn_id, "c1", 0, bytes(MIB), epoch=0)
     assert [kept.answer for kept in await store.needs(turn_id)] == [None]
     assert await store.output(turn_id, "c1", offset=0, limit=MIB) == b""
     await room(1_000)
     await store.answer(turn_id, [long])
-    await store.keep_output(turn_id, "c1", 0, bytes(MIB))
+    await store.keep_output(turn_id, "c1", 0, bytes(MIB), epoch=0)
     assert [kept.answer for kept in await store.needs(turn_id)] == [long]
     assert await store.output(turn_id, "c1", offset=0, limit=2 * MIB) == bytes(MIB)
 
@@ -187,7 +187,7 @@ async def test_a_range_of_a_large_output_takes_no_more_memory_than_its_pieces(st
     pieces = 24
     tracemalloc.start()
     for number in range(pieces):
-        await store.keep_output(turn_id, "c1", number * MIB, bytes([number]) * MIB)
+        await store.keep_output(turn_id, "c1", number * MIB, bytes([number]) * MIB, epoch=0)
     middle = await store.output(turn_id, "c1", offset=10 * MIB - 2, limit=4)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -198,7 +198,7 @@ async def test_a_range_of_a_large_output_takes_no_more_memory_than_its_pieces(st
 async def test_a_write_comes_between_while_a_large_output_goes(store: SqliteStore, make: Make) -> None:
     new, other = await make.begun(store), (await make.begun(store)).assistant.id
     for number in range(40):
-        await store.keep_output(new.assistant.id, "c1", number, b"x")
+        await store.keep_output(new.assistant.id, "c1", number, b"x", epoch=0)
     done: list[str] = []
 
     async def delete() -> None:

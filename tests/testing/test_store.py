@@ -75,7 +75,7 @@ async def test_a_lost_answer_was_stored(store: FaultyStore) -> None:
 
 async def test_an_answer_and_an_output_are_writes_like_any_other(store: FaultyStore) -> None:
     store.full()
-    for call in (store.answer("t", [YES]), store.keep_output("t", "c", 0, b"x")):
+    for call in (store.answer("t", [YES]), store.keep_output("t", "c", 0, b"x", epoch=0)):
         with pytest.raises(StoreUnavailable, match="full"):
             await call
     assert await store.needs("t") == []
@@ -86,7 +86,7 @@ async def test_an_answer_and_an_output_are_writes_like_any_other(store: FaultySt
     with pytest.raises(NotFound):
         await store.answer("t", [YES])
     with pytest.raises(RowRefused):
-        await store.keep_output("t", "c", 0, b"x")
+        await store.keep_output("t", "c", 0, b"x", epoch=0)
 
 
 async def test_a_held_call_stands_until_the_store_is_back(store: FaultyStore) -> None:

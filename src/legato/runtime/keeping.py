@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeAlias
 
 import anyio
@@ -16,17 +17,18 @@ from msgspec import UNSET, UnsetType
 
 from legato.core.blocks import CallError, Json, Outcome
 from legato.core.cut import no_hint
-from legato.core.errors import StoreError, StoreUnavailable
+from legato.core.errors import StaleEpoch, StoreError, StoreUnavailable
 from legato.core.inputs import ToolFinished
 from legato.core.results import output_href
 from legato.observability import count, warn_once
+from legato.ports import KeepOutput
 from legato.runtime.cancel import CancelFlag
 from legato.runtime.spill import Disk, Spill, SpillClosedError
 
 _log = logging.getLogger(__name__)
 
-Keep: TypeAlias = Callable[[str, str, int, bytes], Awaitable[None]]
-"""``Store.keep_output``: turn, call, the offset of a piece, the piece."""
+_Put: TypeAlias = Callable[[int, bytes], Awaitable[None]]
+"""Keeps a piece of one output, at its offset."""
 
 CUT = 48 * 1024
 """Bytes of a large output that its result holds: what one goes on with, well under what a log's line may have."""
@@ -41,7 +43,7 @@ _PAUSES = (0.1, 0.4, 1.6, 3.2)
 class Keeping:
     """``keep`` is None where there is no store: then every large output is cut for good."""
 
-    def __init__(self, keep: Keep | None, disk: Disk, *, grace: float) -> None:
+    def __init__(self, keep: KeepOutput | None, disk: Disk, *, grace: float) -> None:
         self._keep = keep
         self._disk = disk
         self._grace = grace
@@ -52,6 +54,7 @@ class Keeping:
         *,
         turn_id: str,
         call_id: str,
+        epoch: int,
         outcome: Outcome,
         error: CallError | UnsetType,
         cancel: CancelFlag,
@@ -59,8 +62,9 @@ class Keeping:
         """The result of a call with this output; a ``Spill`` is used up. Once cancelled it comes within the grace."""
         if not isinstance(output, Spill):
             return ToolFinished(call_id=call_id, outcome=outcome, output=output, error=error)
+        put = None if self._keep is None else partial(self._keep, turn_id, call_id, epoch=epoch)
         try:
-            trouble = await self._kept_unless_cancelled(output, turn_id, call_id, cancel)
+            trouble = await self._kept_unless_cancelled(output, put, cancel)
             cut = _cut(output, trouble)
         finally:
             output.close()
@@ -74,7 +78,7 @@ class Keeping:
             href=output_href(turn_id, call_id) if kept else UNSET,
         )
 
-    async def _kept_unless_cancelled(self, spill: Spill, turn_id: str, call_id: str, cancel: CancelFlag) -> str | None:
+    async def _kept_unless_cancelled(self, spill: Spill, put: _Put | None, cancel: CancelFlag) -> str | None:
         """Why it is not kept, or None."""
         trouble: str | None = "the call was cancelled"
 
@@ -85,18 +89,18 @@ class Keeping:
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(give_up)
-            trouble = await self._kept(spill, turn_id, call_id)
+            trouble = await self._kept(spill, put)
             tasks.cancel_scope.cancel()
         return trouble
 
-    async def _kept(self, spill: Spill, turn_id: str, call_id: str) -> str | None:
-        if self._keep is None:
+    async def _kept(self, spill: Spill, put: _Put | None) -> str | None:
+        if put is None:
             return "there is no store"
         offset = 0
         try:
             while offset < spill.size:
                 piece = await self._disk.read(spill, offset, _PIECE)
-                trouble = await self._stored(self._keep, turn_id, call_id, offset, piece)
+                trouble = await self._stored(put, offset, piece)
                 if trouble is not None:
                     return trouble
                 offset += len(piece)
@@ -106,15 +110,17 @@ class Keeping:
             return "the call has ended"
         return None
 
-    async def _stored(self, keep: Keep, turn_id: str, call_id: str, offset: int, piece: bytes) -> str | None:
+    async def _stored(self, put: _Put, offset: int, piece: bytes) -> str | None:
         trouble = ""
         for pause in (*_PAUSES, None):
             try:
                 with anyio.fail_after(_DEADLINE):
-                    await keep(turn_id, call_id, offset, piece)
+                    await put(offset, piece)
                 return None
             except (StoreUnavailable, TimeoutError):
                 trouble = "the store did not answer"
+            except StaleEpoch:
+                return "another owner has the turn"
             except StoreError:
                 return "the store refused them"
             if pause is not None:

@@ -32,9 +32,10 @@ NOT_ASKED = "threads_exhausted"
 class Reconciling:
     """``settled`` is called once."""
 
-    def __init__(self, *, turn_id: str, call_id: str, cancel: CancelFlag, workshop: Workshop) -> None:
+    def __init__(self, *, turn_id: str, call_id: str, epoch: int, cancel: CancelFlag, workshop: Workshop) -> None:
         self._turn_id = turn_id
         self._call_id = call_id
+        self._epoch = epoch
         self._cancel = cancel
         self._workshop = workshop
 
@@ -82,6 +83,7 @@ class Reconciling:
             output,
             turn_id=self._turn_id,
             call_id=self._call_id,
+            epoch=self._epoch,
             outcome=outcome,
             error=error,
             cancel=self._cancel,

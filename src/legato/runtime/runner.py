@@ -419,6 +419,7 @@ class TurnRunner:
             input=started.input,
             principal=self.principal,
             idempotency_key=started.idempotency_key,
+            epoch=self.row.epoch,
             state=self._state,
             resumed=started.resumed,
             ask=partial(self._ask_person, started.call_id),
@@ -434,6 +435,7 @@ class TurnRunner:
             call_id=asked.call_id,
             tool_name=asked.tool_name,
             idempotency_key=asked.idempotency_key,
+            epoch=self.row.epoch,
             cancel=flag,
         )
         del self._flags[asked.call_id]

@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 from legato.core.blocks import CallError
 from legato.core.inputs import ToolEnd, ToolFinished
-from legato.ports import Tools
+from legato.ports import KeepOutput, Tools
 from legato.runtime.cancel import CancelFlag
 from legato.runtime.converting import Outputs
-from legato.runtime.keeping import Keep, Keeping
+from legato.runtime.keeping import Keeping
 from legato.runtime.reconciling import Reconciling
 from legato.runtime.showing import Showing
 from legato.runtime.spill import Disk
@@ -39,7 +39,7 @@ class Toolbox:
         self,
         tools: Tools,
         *,
-        keep: Keep | None = None,
+        keep: KeepOutput | None = None,
         threads: Threads[End] | None = None,
         grace: float = GRACE,
         hard_output_bytes: int = HARD_OUTPUT,
@@ -73,14 +73,14 @@ class Toolbox:
             showing.close()
 
     async def reconcile(
-        self, *, turn_id: str, call_id: str, tool_name: str, idempotency_key: str, cancel: CancelFlag
+        self, *, turn_id: str, call_id: str, tool_name: str, idempotency_key: str, epoch: int, cancel: CancelFlag
     ) -> ToolFinished:
         """Ask the tool's ``reconcile`` what became of a call that may have taken effect. Raises as ``run`` does.
 
         ``ok`` with its output, ``error`` where it surely did not, else ``unknown``.
         """
         tool = self._tools.get(tool_name)
-        asked = Reconciling(turn_id=turn_id, call_id=call_id, cancel=cancel, workshop=self._workshop)
+        asked = Reconciling(turn_id=turn_id, call_id=call_id, epoch=epoch, cancel=cancel, workshop=self._workshop)
         return await asked.settled(tool, idempotency_key)
 
     def close(self) -> None:

@@ -38,8 +38,9 @@ _PIECES_A_TURN = 64
 
 
 class StartedCall(msgspec.Struct, frozen=True, kw_only=True):
-    """What a call is started with. ``input`` was checked. ``state`` is the one dict of the turn, shared. ``resumed``:
-    the tool had asked a person, and goes on. ``ask`` asks one while it runs; None where nobody can be asked."""
+    """What a call is started with. ``input`` was checked. ``state`` is the one dict of the turn, shared. ``epoch`` is
+    its owner's. ``resumed``: the tool had asked a person, and goes on. ``ask`` asks one while it runs; None where
+    nobody can be asked."""
 
     turn_id: str
     chat_id: str
@@ -48,6 +49,7 @@ class StartedCall(msgspec.Struct, frozen=True, kw_only=True):
     input: dict[str, Json]
     principal: str
     idempotency_key: str
+    epoch: int
     state: dict[str, Json]
     resumed: Resumed | None = None
     ask: Ask | None = None
@@ -224,6 +226,7 @@ class RunningCall:
             output,
             turn_id=self._call.turn_id,
             call_id=self._call.call_id,
+            epoch=self._call.epoch,
             outcome=outcome,
             error=error,
             cancel=self._cancel,

@@ -270,10 +270,12 @@ class MemoryStore:
         await self._wait()
         return [again(ROW, one) for one in self._oldest_first() if self._turns[one.id].wakes(now)]
 
-    async def keep_output(self, turn_id: str, call_id: str, offset: int, piece: bytes) -> None:
+    async def keep_output(self, turn_id: str, call_id: str, offset: int, piece: bytes, *, epoch: int) -> None:
         await self._wait()
         if piece:
-            self._stored(turn_id).keep_output(call_id, offset, piece)
+            kept = self._stored(turn_id)
+            self._check_epoch(kept, epoch)
+            kept.keep_output(call_id, offset, piece)
 
     async def output(self, turn_id: str, call_id: str, *, offset: int, limit: int) -> bytes:
         await self._wait()
@@ -377,9 +379,7 @@ class MemoryStore:
             kept = changed.get(one.turn_id)
             if kept is None:
                 kept = changed[one.turn_id] = self._stored(one.turn_id).copy()
-            if kept.row.epoch > one.epoch:
-                said = f"turn {one.turn_id} is at epoch {kept.row.epoch}, the write is of {one.epoch}"
-                raise StaleEpoch(said, turn_id=one.turn_id)
+            self._check_epoch(kept, one.epoch)
             try:
                 kept.take(one)
             except GUILTY_ROW as error:
@@ -409,6 +409,12 @@ class MemoryStore:
         if turn_id not in self._turns:
             raise RowRefused(f"turn {turn_id} is not stored", turn_id=turn_id)
         return self._turns[turn_id]
+
+    @staticmethod
+    def _check_epoch(kept: Kept, epoch: int) -> None:
+        if kept.row.epoch > epoch:
+            turn_id = kept.row.id
+            raise StaleEpoch(f"turn {turn_id} is at epoch {kept.row.epoch}, the write is of {epoch}", turn_id=turn_id)
 
     def _oldest_first(self) -> list[TurnRow]:
         return sorted((kept.row for kept in self._turns.values()), key=lambda row: row.created_at)

@@ -216,8 +216,8 @@ class FaultyStore:
     async def to_wake(self, now: str) -> Sequence[TurnRow]:
         return await self._meet("to_wake", lambda: self._store.to_wake(now))
 
-    async def keep_output(self, turn_id: str, call_id: str, offset: int, piece: bytes) -> None:
-        await self._meet("keep_output", lambda: self._store.keep_output(turn_id, call_id, offset, piece))
+    async def keep_output(self, turn_id: str, call_id: str, offset: int, piece: bytes, *, epoch: int) -> None:
+        await self._meet("keep_output", lambda: self._store.keep_output(turn_id, call_id, offset, piece, epoch=epoch))
 
     async def output(self, turn_id: str, call_id: str, *, offset: int, limit: int) -> bytes:
         return await self._meet("output", lambda: self._store.output(turn_id, call_id, offset=offset, limit=limit))

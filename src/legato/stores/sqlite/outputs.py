@@ -7,7 +7,7 @@ from __future__ import annotations
 import sqlite3
 
 from legato.core.blocks import ToolResultBlock
-from legato.core.errors import RowRefused
+from legato.core.errors import RowRefused, StaleEpoch
 from legato.stores.sqlite import rows
 from legato.stores.sqlite.failures import GUILTY_ROW, refused
 
@@ -42,15 +42,20 @@ WHERE turn.chat_id = :chat_id ORDER BY turn.nr DESC
 """
 
 
-def keep_output(connection: sqlite3.Connection, turn_id: str, call_id: str, offset: int, piece: bytes) -> bool:
+def keep_output(
+    connection: sqlite3.Connection, turn_id: str, call_id: str, offset: int, piece: bytes, *, epoch: int
+) -> bool:
     """False where more has to go first: call again. A call may run again after a crash, and another piece then takes
     the place of what its first run kept from there on; the last pieces go first, so that there never is a hole."""
+    standing = connection.execute("SELECT epoch FROM turn WHERE id = ?", (turn_id,)).fetchone()
+    if standing is None:
+        raise RowRefused(f"turn {turn_id} is not stored", turn_id=turn_id)
+    if standing[0] > epoch:
+        raise StaleEpoch(f"turn {turn_id} is at epoch {standing[0]}, the write is of {epoch}", turn_id=turn_id)
     key = (turn_id, call_id, offset)
     found = connection.execute("SELECT piece FROM output WHERE turn_id = ? AND call_id = ? AND first = ?", key)
     if found.fetchone() == (piece,):
         return True
-    if connection.execute("SELECT 1 FROM turn WHERE id = ?", (turn_id,)).fetchone() is None:
-        raise RowRefused(f"turn {turn_id} is not stored", turn_id=turn_id)
     if connection.execute(DROP_BEHIND, key).rowcount == STEP:
         return False
     try:

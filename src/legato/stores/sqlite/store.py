@@ -136,10 +136,10 @@ class SqliteStore:
     async def to_wake(self, now: str) -> Sequence[TurnRow]:
         return await self._readers.run(lambda connection: needs.to_wake(connection, now))
 
-    async def keep_output(self, turn_id: str, call_id: str, offset: int, piece: bytes) -> None:
+    async def keep_output(self, turn_id: str, call_id: str, offset: int, piece: bytes, *, epoch: int) -> None:
         if piece:
             while not await self._writer.run(
-                lambda connection: outputs.keep_output(connection, turn_id, call_id, offset, piece)
+                lambda connection: outputs.keep_output(connection, turn_id, call_id, offset, piece, epoch=epoch)
             ):
                 continue
 
