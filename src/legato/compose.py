@@ -18,6 +18,7 @@ from legato.config.model import SCRIPT_MODEL, LimitsConfig, McpServerConfig, Pro
 from legato.core.ailments import Ailment
 from legato.core.documents import Bounds
 from legato.core.plan import TurnLimits
+from legato.deadline import Deadline
 from legato.http.app import App, HttpSettings, build_app
 from legato.ports import Archive, Clock, Provider, Store, Tool
 from legato.providers.directory import ModelDirectory
@@ -143,7 +144,9 @@ async def open_library(
 
 
 async def run_server(config: Config, *, say: Callable[[str], None]) -> int:
-    """Serve until a signal comes; the exit code. ``say`` gets the first lines. Raises ``ConfigError``."""
+    """Serve until a signal comes; the exit code, with which the process is to end. ``say`` gets the first lines. Raises
+    ``ConfigError``."""
+    deadline = Deadline(config.server.drain)
     sockets = bind(config.server.host, config.server.port, anywhere=config.server.insecure_no_auth)
     try:
         async with open_service(config) as service:
@@ -157,10 +160,13 @@ async def run_server(config: Config, *, say: Callable[[str], None]) -> int:
                     say(line)
 
             keep_collections_short()
-            return await serve(app, sockets, drain=drain, ready=ready)
+            deadline.watch()
+            exit_code = await serve(app, sockets, drain=drain, ready=ready, deadline=deadline)
     finally:
         for each in sockets:
             each.close()
+    deadline.stopped(exit_code)
+    return exit_code
 
 
 def keep_collections_short() -> None:

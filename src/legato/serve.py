@@ -2,15 +2,17 @@
 
 The first SIGTERM or Ctrl-C drains: readiness goes off and no turn is accepted, every reader is let go with its cursor,
 running turns may end, and answers and cancels are still taken meanwhile; then the listeners close. A second signal
-stops at once: a turn that is cut is ended as interrupted at the next start.
+stops at once: a turn that is cut is taken up by the next server. ``Deadline`` sees to it that either comes to its end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_address
 from types import FrameType
@@ -20,11 +22,12 @@ import anyio
 import uvicorn
 
 from legato.core.errors import ConfigError
+from legato.deadline import Deadline
 from legato.http.app import App
 from legato.http.connection import Connection
 
-# Seconds for answers under way once the listeners are closed; then their tasks are cancelled.
-GRACE_SECONDS: Final = 3
+# Seconds for answers under way once the listeners are closed, beyond those of the drain; then they are cancelled.
+GRACE_SECONDS: Final = 1
 # Seconds an idle connection is kept: longer than the pauses of a person reading, shorter than proxies' own limits (60).
 KEEP_ALIVE_SECONDS: Final = 30
 # Between two looks of uvicorn at the date that it puts into answers.
@@ -33,9 +36,17 @@ TICK_SECONDS: Final = 1.0
 
 class Server(uvicorn.Server):
     """One application on its sockets, made inside the loop. ``drain`` lets running turns end: its time bound is its own
-    affair; the second signal cancels it. ``ready`` is called once the sockets are listened to."""
+    affair; the second signal cancels it. ``ready`` is called once the sockets are listened to. ``deadline`` is told of
+    signals."""
 
-    def __init__(self, app: App, *, drain: Callable[[], Awaitable[None]], ready: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        drain: Callable[[], Awaitable[None]],
+        ready: Callable[[], None],
+        deadline: Deadline | None = None,
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -59,6 +70,7 @@ class Server(uvicorn.Server):
         self._app = app
         self._drain = drain
         self._ready = ready
+        self._deadline = deadline
         self._loop = asyncio.get_running_loop()
         self._forced = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -74,8 +86,12 @@ class Server(uvicorn.Server):
         if self.should_exit:
             self.forced_by = sig
             self.force_exit = True
+            if self._deadline is not None:
+                self._deadline.stop_forced(128 + sig)
             # A signal handler runs between any two lines of ours: the loop is told in its own time.
             self._loop.call_soon_threadsafe(self._forced.set)
+        elif self._deadline is not None:
+            self._deadline.stop_asked()
         self.should_exit = True
         self._loop.call_soon_threadsafe(self._stopping.set)
 
@@ -115,10 +131,16 @@ async def serve(
     *,
     drain: Callable[[], Awaitable[None]],
     ready: Callable[[], None],
+    deadline: Deadline,
 ) -> int:
-    """Serve until a signal comes, and end in order. Gives the exit code: 0, or 128 plus the signal that forced it."""
-    server = Server(app, drain=drain, ready=ready)
+    """Serve until a signal comes, and end in order; one that comes after this ends the process itself. Gives the exit
+    code: 0, or 128 plus the signal that forced it."""
+    server = Server(app, drain=drain, ready=ready, deadline=deadline)
     await server.serve(sockets=list(sockets))
+    if threading.current_thread() is threading.main_thread():
+        # uvicorn has put back what was there before it: for Ctrl-C the runner's own, which waits for its tasks.
+        for sig in uvicorn.server.HANDLED_SIGNALS:
+            signal.signal(sig, signal.SIG_DFL)
     return 0 if server.forced_by is None else 128 + server.forced_by
 
 

@@ -315,6 +315,11 @@ class Journal:
         """Said and not stored, of all turns."""
         return self.backlog.bytes
 
+    @property
+    def spooled(self) -> bool:
+        """Something of this process lies in the spool."""
+        return self._spool is not None and self._spool.holds_something
+
     def hurry(self) -> None:
         """Somebody waits: store now."""
         self._urgent.set()

@@ -92,8 +92,10 @@ class Running:
             with anyio.move_on_after(LOOK_TIMEOUT):  # a store that hangs is asked again
                 try:
                     await self._keep_lease()
-                    if await self._house.journal.drained() and look % ORPHANS_EVERY == 0:
-                        await self._take_up_orphans()
+                    if await self._house.journal.drained():
+                        await self._free_released()
+                        if look % ORPHANS_EVERY == 0:
+                            await self._take_up_orphans()
                     await self._take_up_answered()
                 except StoreError as error:
                     count("take_up_retries")
@@ -151,21 +153,28 @@ class Running:
             self._idle.clear()
             await self._idle.wait()
 
-    async def release(self, seconds: float) -> None:
-        """Let go of every turn that runs here, each at a boundary of a block where that comes within ``seconds``."""
-        released = list(self._runners.values())
-        for runner in released:
+    async def let_go(self, seconds: float) -> None:
+        """Of every turn that runs here, each at a boundary of a block where that comes within ``seconds``. What they
+        have said is still to be stored."""
+        runners = list(self._runners.values())
+        for runner in runners:
             runner.release()
-        with anyio.move_on_after(seconds) as scope:
+        with anyio.move_on_after(seconds):
+            for runner in runners:
+                await runner.quiet()
+        for runner in runners:
+            runner.let_go()
+
+    async def free(self, seconds: float) -> None:
+        """Others may take up what was let go of, now that it is stored. Of what lies in the spool they could not know:
+        they have to see that this process is gone, and drain it."""
+        with anyio.move_on_after(seconds):
             await self.none()
-        if scope.cancelled_caught:
-            for runner in list(self._runners.values()):
-                runner.let_go()
-            with anyio.move_on_after(seconds):
-                await self.none()
+        if self._house.journal.spooled:
+            return
         with anyio.move_on_after(seconds):
             try:
-                await self._house.store.release(sorted(self._released), owner=self._owner)
+                await self._free_released()
             except StoreError as error:
                 _logger.warning("released turns are free only once their lease is over: %s", error.message)
 
@@ -177,14 +186,18 @@ class Running:
         if lease.over:
             for runner in list(self._runners.values()):
                 runner.lose()
-        if self._released:
-            await store.release(sorted(self._released), owner=self._owner)
-            self._released.clear()
         if lease.due or lease.over:
             sent = lease.sent()
             if self._runners:
                 await store.renew(self._owner)
             lease.renewed(sent)
+
+    async def _free_released(self) -> None:
+        """Whoever takes a turn up shuts out what still lies in our spool: it is stored first."""
+        if self._released:
+            released = sorted(self._released)
+            await self._house.store.release(released, owner=self._owner)
+            self._released.difference_update(released)
 
     async def _take_up_orphans(self) -> None:
         """Of processes of this machine it is known at once whether they live; of others, by their lease."""

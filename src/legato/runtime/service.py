@@ -70,10 +70,14 @@ from legato.runtime.toolbox import Toolbox
 
 _logger = logging.getLogger(__name__)
 
-CLOSING_SECONDS = 5.0
-"""After the drain: to end what still runs, and again to store what is left."""
-RELEASE_SECONDS = 1.5
-"""For each step of letting go: a block's end, the tools' end, the row. Drain and 5 s are all that a stop may take."""
+CANCEL_SECONDS = 5.0
+"""That the turn of a chat which is deleted has to end in."""
+RELEASE_SECONDS = 1.0
+"""After the drain, for a block's end. Drain and 5 s are all that a stop may take, the closing of the store included."""
+STORING_SECONDS = 4.0
+"""Then, to store what is left or to spool it; the journal gives the store no more than the first of them."""
+FREEING_SECONDS = 0.5
+"""Then, to tell others that the turns are free. Those of a process that is gone are free as well."""
 LOCAL = "local"
 """The principal of everybody where nobody is asked who comes."""
 
@@ -150,6 +154,7 @@ class TurnService:
         self._queueing = Queueing(store, self._running, self._steering, limit=self._settings.admission.queued_turns)
         self._cancelling = Cancelling(store, self._running, self._clock)
         self._draining = False
+        self._drained = False
         self._stack = AsyncExitStack()
         self._tasks: TaskGroup | None = None
 
@@ -357,7 +362,7 @@ class TurnService:
         runner = self._running.get(chat.active_turn_id or "")
         if runner is not None:
             runner.receive(i.CancelRequested())
-            with anyio.move_on_after(CLOSING_SECONDS) as scope:
+            with anyio.move_on_after(CANCEL_SECONDS) as scope:
                 await runner.over.wait()
             if scope.cancelled_caught:
                 message = f"turn {runner.row.id} is still ending: try again"
@@ -419,14 +424,19 @@ class TurnService:
 
     async def drain(self, seconds: float) -> None:
         """Let running turns end for ``seconds``, let go of the rest for whoever takes them up, store everything. May be
-        repeated."""
+        repeated: once it came to its end, nothing is done again."""
         self.release_readers()
+        if self._drained:
+            return
         if len(self._running):
             with anyio.move_on_after(seconds):
                 await self._running.none()
-        await self._running.release(RELEASE_SECONDS)
-        if not await self._journal.close(timeout=CLOSING_SECONDS):
-            _logger.error("the store did not take everything in %g s", CLOSING_SECONDS)
+        await self._running.let_go(RELEASE_SECONDS)
+        if await self._journal.close(timeout=STORING_SECONDS):
+            await self._running.free(FREEING_SECONDS)
+        else:
+            _logger.error("neither the store nor the spool took everything in %g s", STORING_SECONDS)
+        self._drained = True
 
     # Inside
 

@@ -16,8 +16,8 @@ from legato.stores.sqlite.jobs import Job, Signal, T, Work, deliver
 
 log = logging.getLogger(__name__)
 
-# Seconds. What is queued at the close is still answered, unless the disk takes longer than this.
-CLOSE_TIMEOUT = 10.0
+# Seconds. What is queued at the close is still answered, unless the disk takes longer than this (writer.CLOSE_TIMEOUT).
+CLOSE_TIMEOUT = 0.5
 
 
 class Readers:

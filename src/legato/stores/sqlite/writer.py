@@ -27,8 +27,11 @@ log = logging.getLogger(__name__)
 MAX_QUEUED = 10_000
 # Jobs in one transaction: the first of them waits for the last. 256 flushes of a busy server are some 10 ms of work.
 MAX_GROUP = 256
-# Seconds. What is queued at the close is still written, unless the disk takes longer than this.
-CLOSE_TIMEOUT = 10.0
+# Seconds. What is queued at the close is still written, unless the disk takes longer than this: nobody waits for it any
+# more, and a stop has 5 s for everything. The thread is not cut, and does not hold the process' exit.
+CLOSE_TIMEOUT = 1.0
+# Milliseconds, for the last checkpoint: another process that reads meanwhile will make its own.
+CHECKPOINT_PATIENCE = 100
 
 Chore: TypeAlias = Callable[[sqlite3.Connection], Iterator[None]]
 """Work that is done when there is time: a step at a time, outside any transaction between steps. It ends when there is
@@ -171,6 +174,7 @@ def _roll_back(connection: sqlite3.Connection) -> None:
 def _checkpoint(connection: sqlite3.Connection) -> None:
     """Leave one file behind, if nobody else has it open."""
     try:
+        connection.execute(f"PRAGMA busy_timeout = {CHECKPOINT_PATIENCE}")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except sqlite3.Error as error:
         log.warning("the write-ahead log stays beside the database: %s", error)

@@ -1,0 +1,236 @@
+"""A stop that something holds up: the server is gone in time all the same, and at a second signal now (hazard 22)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import pytest
+from tests.e2e.house import BOUND, Child, spawned
+
+from legato.core import events as e
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+DRAIN = 1
+AFTER_DRAIN = 5
+"""Seconds that a stop may take beyond the drain (docs/cli.md)."""
+AT_ONCE = 2
+"""Seconds after a second signal."""
+
+TOOLS = '''
+import time
+from pathlib import Path
+
+import anyio
+
+from legato import formatter, tool
+
+@tool(effect="read")
+def deaf() -> str:
+    """Holds its thread."""
+    time.sleep(3600)
+
+@tool(effect="read")
+async def blocking() -> str:
+    """Holds the loop."""
+    Path("held").touch()
+    time.sleep(3600)
+
+@tool(effect="read")
+async def stubborn() -> str:
+    """Ends for nobody."""
+    while True:
+        try:
+            await anyio.sleep_forever()
+        except BaseException:
+            continue
+
+@tool(effect="read")
+async def quick() -> str:
+    """What the formatter is slow with."""
+    return "there"
+
+@formatter("quick")
+def slow_words(output):
+    time.sleep(3600)
+'''
+
+
+def script(*steps: dict[str, object]) -> str:
+    return "```script\n" + "\n".join(map(json.dumps, steps)) + "\n```"
+
+
+async def started(child: Child, *steps: dict[str, object]) -> str:
+    return await child.ask(script(*steps), model="script/echo")
+
+
+async def running(child: Child, *steps: dict[str, object]) -> str:
+    """A turn that has called its tool."""
+    turn_id = await started(child, *steps)
+    await child.until(turn_id, lambda event: isinstance(event, e.ToolStart))
+    return turn_id
+
+
+async def until(true: Callable[[], bool]) -> None:
+    with anyio.fail_after(BOUND):
+        while not true():  # noqa: ASYNC110 - of another process
+            await anyio.sleep(0.02)
+
+
+# What may hold a stop
+
+
+@contextlib.asynccontextmanager
+async def silent_provider(child: Child, _: Path) -> AsyncIterator[None]:
+    turn_id = await started(child, {"text": "As far as this. "}, {"wait": 3600})
+    await child.until(turn_id, lambda event: isinstance(event, e.BlockDelta))
+    yield
+
+
+@contextlib.asynccontextmanager
+async def tool_in_a_thread(child: Child, _: Path) -> AsyncIterator[None]:
+    await running(child, {"tool": "deaf", "input": {}})
+    yield
+
+
+@contextlib.asynccontextmanager
+async def tool_that_ends_for_nobody(child: Child, _: Path) -> AsyncIterator[None]:
+    await running(child, {"tool": "stubborn", "input": {}})
+    yield
+
+
+@contextlib.asynccontextmanager
+async def tool_on_the_loop(child: Child, folder: Path) -> AsyncIterator[None]:
+    await started(child, {"wait": 0.5}, {"tool": "blocking", "input": {}})
+    await until((folder / "held").exists)
+    yield
+
+
+@contextlib.asynccontextmanager
+async def formatter_in_a_thread(child: Child, _: Path) -> AsyncIterator[None]:
+    turn_id = await started(child, {"tool": "quick", "input": {}})
+    await child.until(turn_id, lambda event: isinstance(event, e.RoundStop))
+    yield
+
+
+@contextlib.asynccontextmanager
+async def reader_that_takes_nothing(child: Child, _: Path) -> AsyncIterator[None]:
+    turn_id = await started(child, {"text": "word " * 10, "repeat": 20_000}, {"wait": 3600})
+    await child.until(turn_id, lambda event: isinstance(event, e.BlockDelta) and event.seq > 100_000)
+    with socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.connect(("127.0.0.1", child.port))
+        reader.sendall(f"GET /v1/turns/{turn_id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        await anyio.wait_readable(reader)
+        yield
+
+
+@contextlib.asynccontextmanager
+async def locked_database(child: Child, folder: Path) -> AsyncIterator[None]:
+    turn_id = await started(child, {"text": "on and ", "repeat": 2_000, "pace": 20})
+    await child.until(turn_id, lambda event: isinstance(event, e.BlockDelta))
+    with locked(folder):
+        yield
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Somebody else is in the middle of a write."""
+    source = (
+        "import sqlite3, sys\n"
+        "held = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)\n"
+        "held.execute('BEGIN IMMEDIATE')\n"
+        "print('held', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", source, str(folder / "legato.db")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        assert holder.stdout.readline() == b"held\n"
+        try:
+            yield
+        finally:
+            holder.stdin.close()
+            assert holder.wait(BOUND) == 0
+
+
+Trouble = Callable[[Child, Path], AbstractAsyncContextManager[None]]
+ORDERLY: list[Trouble] = [
+    silent_provider,
+    tool_in_a_thread,
+    tool_that_ends_for_nobody,
+    formatter_in_a_thread,
+    reader_that_takes_nothing,
+    locked_database,
+]
+
+
+@contextlib.asynccontextmanager
+async def troubled(folder: Path, trouble: Trouble, *, drain: float) -> AsyncIterator[Child]:
+    async with spawned(folder, "--drain", str(drain), tools=TOOLS) as child, trouble(child, folder):
+        yield child
+
+
+async def until_draining(child: Child) -> None:
+    with anyio.fail_after(BOUND):
+        while (await child.client.get("/readyz")).status_code == 200:
+            await anyio.lowlevel.checkpoint()
+
+
+def refuses(port: int) -> bool:
+    """Nobody listens there any more."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.mark.parametrize("trouble", ORDERLY)
+async def test_the_stop_is_over_in_time_and_in_order_whatever_holds_it(tmp_path: Path, trouble: Trouble) -> None:
+    async with troubled(tmp_path, trouble, drain=DRAIN) as child:
+        child.signal(signal.SIGTERM)
+        with anyio.fail_after(DRAIN + AFTER_DRAIN):
+            assert await child.ended() == 0
+
+
+async def test_a_tool_that_holds_the_loop_is_ended_with_its_process(tmp_path: Path) -> None:
+    """Nothing is done in order any more, and the exit code says so."""
+    async with troubled(tmp_path, tool_on_the_loop, drain=DRAIN) as child:
+        child.signal(signal.SIGTERM)
+        with anyio.fail_after(DRAIN + AFTER_DRAIN):
+            assert await child.ended() == 1
+
+
+@pytest.mark.parametrize("trouble", [*ORDERLY, tool_on_the_loop])
+async def test_a_second_signal_ends_it_at_once_whatever_holds_it(tmp_path: Path, trouble: Trouble) -> None:
+    async with troubled(tmp_path, trouble, drain=3600) as child:
+        child.signal(signal.SIGTERM)
+        if trouble is tool_on_the_loop:  # nobody can see that it heard the first, and two of a kind would be one
+            second = signal.SIGINT
+        else:
+            second = signal.SIGTERM
+            await until_draining(child)
+        child.signal(second)
+        with anyio.fail_after(AT_ONCE):
+            assert await child.ended() in (128 + signal.SIGTERM, 128 + second)
+
+
+@pytest.mark.parametrize("trouble", [tool_in_a_thread, locked_database])
+async def test_a_second_signal_after_the_drain_ends_it_at_once_too(tmp_path: Path, trouble: Trouble) -> None:
+    """The listeners are closed, and what is left to do is done outside the server."""
+    async with troubled(tmp_path, trouble, drain=0) as child:
+        child.signal(signal.SIGTERM)
+        await until(lambda: refuses(child.port))
+        with contextlib.suppress(ProcessLookupError):  # it may have ended by then
+            child.signal(signal.SIGTERM)
+        with anyio.fail_after(AT_ONCE):
+            assert await child.ended() in (0, 128 + signal.SIGTERM, -signal.SIGTERM)
