@@ -119,8 +119,6 @@ async def test_an_output_is_kept_for_a_turn_that_is_there_and_goes_with_it(store
     await kept(store, new.assistant.id, b"abc")
     await store.delete_chat(new.assistant.chat_id)
     assert await whole(store, new.assistant.id) == b""
-    await store.begin(new)
-    assert await whole(store, new.assistant.id) == b""
 
 
 # Results
