@@ -17,6 +17,10 @@ ARGS ?=
 # Two workers a core, since many tests wait for a process or a socket; past eight they only share the same disk.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, 2 * (os.cpu_count() or 1)))')
 
+# Where python may keep nothing it has compiled, each worker and each server that a test starts compiles all of it anew:
+# half of what a run takes.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test check bench lock clean
 
