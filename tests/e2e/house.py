@@ -7,16 +7,13 @@ Whatever is read through ``client`` and ``events`` is held to the server's own O
 from __future__ import annotations
 
 import json
-import os
 import signal
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import anyio
-import anyio.abc
 import httpx
 from msgspec.structs import replace
 from tests.e2e.documented import Document
@@ -25,11 +22,13 @@ from legato import compose
 from legato.config import Config, load
 from legato.core import events as e
 from legato.core.fold import Turn, fold
-from legato.ports import Store
+from legato.ports import Clock, Store
 from legato.runtime.journal import JournalSettings
 from legato.runtime.service import TurnService
 from legato.runtime.toolbox import GRACE, Toolbox
 from legato.serve import Server, bind
+from legato.testing.clock import JumpingClock
+from legato.testing.process import ServerProcess
 from legato.testing.script import Wire
 from legato.testing.timeline import Frame, recorded
 from legato.testing.upstream import WIRES, Gate, Raw, Script, Upstream
@@ -153,56 +152,41 @@ class House(Visitor):
 class Child(Visitor):
     """A server in a process of its own, which can be killed."""
 
-    def __init__(self, process: anyio.abc.Process, client: httpx.AsyncClient, port: int) -> None:
+    def __init__(self, process: ServerProcess, client: httpx.AsyncClient, port: int) -> None:
         super().__init__(client, port)
-        self._process = process
+        self.process = process
 
     async def ended(self) -> int:
         """The exit code, once there is one; negative for a signal."""
-        with anyio.fail_after(BOUND):
-            return await self._process.wait()
+        return await self.process.ended()
 
     async def kill(self) -> None:
-        self._process.kill()
-        await self.ended()
+        await self.process.kill()
 
     def signal(self, number: signal.Signals) -> None:
-        self._process.send_signal(number)
+        self.process.send(number)
 
 
 @asynccontextmanager
 async def spawned(
-    folder: Path, *args: str, tools: str = "", environ: Mapping[str, str] | None = None
+    folder: Path,
+    *args: str,
+    tools: str = "",
+    environ: Mapping[str, str] | None = None,
+    clock: JumpingClock | None = None,
 ) -> AsyncIterator[Child]:
     """``legato serve`` on the database that ``configured`` names. ``tools`` is the source of a file of tools. Killed at
     the end if it still runs."""
     if tools:
         (folder / "mine.py").write_text(tools)
-    command = [sys.executable, "-m", "legato", "serve", *(["mine.py"] if tools else []), "--port", "0"]
-    env = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
-    command += ["--db", str(folder / "legato.db"), *args]
-    with (folder / "server.log").open("ab") as log:
-        process = await anyio.open_process(command, cwd=folder, env={**env, **(environ or {})}, stderr=log)
-    async with process:
-        try:
-            port = await _port_said(process)
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=BOUND, trust_env=False) as client:
-                child = Child(process, client, port)
-                await child.read_document()
-                yield child
-        finally:
-            if process.returncode is None:
-                process.kill()
-
-
-async def _port_said(process: anyio.abc.Process) -> int:
-    """The port its first line names."""
-    assert process.stdout is not None
-    said = b""
-    with anyio.fail_after(BOUND):
-        while b"\n" not in said:
-            said += await process.stdout.receive()
-    return int(said.splitlines()[0].rpartition(b":")[2])
+        args = ("mine.py", *args)
+    async with (
+        ServerProcess(folder, *args, environ=environ, clock=clock, patience=BOUND) as process,
+        httpx.AsyncClient(base_url=process.url, timeout=BOUND, trust_env=False) as client,
+    ):
+        child = Child(process, client, int(process.url.rpartition(":")[2]))
+        await child.read_document()
+        yield child
 
 
 def configured(
@@ -235,6 +219,7 @@ async def open_service(
     around: Callable[[Store], Store] = lambda store: store,
     grace: float = GRACE,
     retry_window: float = JournalSettings().retry_window,
+    clock: Clock | None = None,
 ) -> AsyncIterator[TurnService]:
     """As ``compose.open_service``, with something ``around`` the store, another ``grace`` for tools told to stop, and
     another ``retry_window`` for what the store does not take."""
@@ -242,7 +227,7 @@ async def open_service(
     journal = replace(settings.journal, retry_window=retry_window)
     registry = compose.tool_registry(config, tools)
     directory = compose.model_directory(config)
-    async with compose.open_store(config) as store:
+    async with compose.open_store(config, clock=clock) as store:
         if len(registry):
             registry.add(read_result(store))
         toolbox = Toolbox(
@@ -257,6 +242,7 @@ async def open_service(
                 toolbox=toolbox,
                 settings=replace(settings, journal=journal),
                 spool=compose.spool_of(config),
+                clock=clock,
             ) as service:
                 yield service
         finally:
@@ -272,12 +258,15 @@ async def serving(
     around: Callable[[Store], Store] = lambda store: store,
     grace: float = GRACE,
     retry_window: float = JournalSettings().retry_window,
+    clock: Clock | None = None,
 ) -> AsyncIterator[House]:
     """Open until the block is left; then it drains without waiting for turns."""
     sockets = bind("127.0.0.1", 0)
     port = sockets[0].getsockname()[1]
     listening, stopped = anyio.Event(), anyio.Event()
-    async with open_service(config, tools=tools, around=around, grace=grace, retry_window=retry_window) as service:
+    async with open_service(
+        config, tools=tools, around=around, grace=grace, retry_window=retry_window, clock=clock
+    ) as service:
 
         async def drain() -> None:
             await service.drain(0)
@@ -318,6 +307,7 @@ async def playing(
     around: Callable[[Store], Store] = lambda store: store,
     grace: float = GRACE,
     retry_window: float = JournalSettings().retry_window,
+    clock: Clock | None = None,
     **flags: Json,
 ) -> AsyncIterator[Stage]:
     """A server whose vendors are an upstream, calls sealed by their object on both wires."""
@@ -325,7 +315,9 @@ async def playing(
         config = configured(
             folder, environ=upstream_environ(upstream), **{"providers__openai__seal": "object", **flags}
         )
-        async with serving(config, tools=tools, around=around, grace=grace, retry_window=retry_window) as house:
+        async with serving(
+            config, tools=tools, around=around, grace=grace, retry_window=retry_window, clock=clock
+        ) as house:
             yield Stage(house, upstream)
 
 

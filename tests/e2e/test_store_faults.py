@@ -6,7 +6,6 @@ The faults are SQLite's own wherever it can be brought to have them; the others 
 from __future__ import annotations
 
 import contextlib
-import resource
 import signal
 import sqlite3
 import subprocess
@@ -444,13 +443,11 @@ async def test_a_server_whose_files_may_not_grow_keeps_what_it_says_until_they_m
             last = await child.until(turn_id, said("before"))
             await until(lambda: stored(tmp_path, turn_id) > last.seq)
             size = (tmp_path / "legato.db-wal").stat().st_size
-            resource.prlimit(child._process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+            child.process.fill_disk(most=size)
             async with reading(child, turn_id) as read:
                 upstream.release("here")
             assert error_of(read) == "persistence_failed"
-            resource.prlimit(
-                child._process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-            )
+            child.process.free_disk()
             assert await child.followed(turn_id, each=True) == read
             assert text_of(read) == "before " * 3_000 + "after"
 

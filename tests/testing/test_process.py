@@ -91,6 +91,16 @@ async def test_one_that_is_stopped_can_be_killed_and_terminated(tmp_path: Path) 
         assert await server.terminate() == -15  # which this one does not catch
 
 
+async def test_one_whose_disk_is_full_writes_no_more_until_there_is_room(tmp_path: Path) -> None:
+    if sys.platform != "linux":
+        pytest.skip("needs prlimit")
+    async with ServerProcess(tmp_path) as server, httpx.AsyncClient(base_url=server.url, trust_env=False) as client:
+        server.fill_disk()
+        assert (await client.post("/v1/turns", json={"input": "Hello", "model": "script/echo"})).status_code == 503
+        server.free_disk()
+        assert (await client.post("/v1/turns", json={"input": "Hello", "model": "script/echo"})).status_code == 202
+
+
 async def test_one_that_does_not_start_says_what_it_said(tmp_path: Path) -> None:
     server = ServerProcess(tmp_path, "nowhere.py")
     with pytest.raises(ProcessFailed, match=r"(?s)ended with 2 before it listened; it said:.*nowhere"):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +13,7 @@ from legato.core.errors import NotFound, RowRefused, StoreUnavailable
 from legato.core.records import Answer, Chat, TurnWrite
 from legato.ports import Store
 from legato.stores.memory import MemoryStore
-from legato.testing.store import FaultyStore
+from legato.testing.store import FaultyStore, locked
 
 pytestmark = pytest.mark.anyio
 
@@ -126,3 +129,15 @@ async def test_a_slow_call_is_served_after_a_quick_one(store: FaultyStore) -> No
 
     await asyncio.gather(one("chat"), one("ping"))
     assert done == ["ping", "chat"]
+
+
+def test_a_locked_database_can_be_read_and_is_written_once_it_is_let_go(tmp_path: Path) -> None:
+    file = tmp_path / "legato.db"
+    with closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as writer:
+        writer.execute("PRAGMA journal_mode = wal")
+        writer.execute("CREATE TABLE kept (what)")
+        with locked(file):
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                writer.execute("INSERT INTO kept VALUES (1)")
+            assert writer.execute("SELECT * FROM kept").fetchall() == []
+        writer.execute("INSERT INTO kept VALUES (1)")

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -126,7 +127,7 @@ class ServerProcess:
     async def terminate(self) -> int:
         """SIGTERM; the exit code once it has ended, 0 for an orderly end. Raises ``ProcessFailed`` where it does not
         end, and then it is killed. One that is stopped goes on first."""
-        self._running().send_signal(signal.SIGTERM)
+        self.send(signal.SIGTERM)
         self.go_on()
         return await self.ended()
 
@@ -142,12 +143,25 @@ class ServerProcess:
     async def stop(self) -> None:
         """SIGSTOP: returns when it stands."""
         process = self._running()
-        process.send_signal(signal.SIGSTOP)
+        self.send(signal.SIGSTOP)
         await self._until(lambda: not self.running or _stands(process), "stand still")
 
     def go_on(self) -> None:
         """SIGCONT."""
-        self._running().send_signal(signal.SIGCONT)
+        self.send(signal.SIGCONT)
+
+    def send(self, number: signal.Signals) -> None:
+        """Any signal, and no waiting; nothing where it has ended."""
+        self._running().send_signal(number)
+
+    def fill_disk(self, *, most: int = 0) -> None:
+        """As on a full disk no file that it writes grows beyond ``most`` bytes, until ``free_disk``. Linux only."""
+        _, hard = resource.prlimit(self.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (most, hard))
+
+    def free_disk(self) -> None:
+        _, hard = resource.prlimit(self.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (hard, hard))
 
     def _spawn(self) -> None:
         if self._log is None:

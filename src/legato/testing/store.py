@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -248,6 +250,15 @@ class FaultyStore:
 
     async def close(self) -> None:
         await self._store.close()
+
+
+@contextmanager
+def locked(db: Path) -> Iterator[None]:
+    """Somebody else holds the database's write lock until the block is left; what is stored can be read. Raises
+    ``sqlite3.OperationalError`` where it cannot be had within 10 s."""
+    with closing(sqlite3.connect(db, isolation_level=None, timeout=10)) as held:
+        held.execute("BEGIN IMMEDIATE")
+        yield
 
 
 def tear(file: Path, *, bytes: int = 7) -> None:
