@@ -131,6 +131,8 @@ def failure_of(error: Exception) -> Failure:
     match error:
         case Overloaded(retry_after=seconds):
             headers.append((b"retry-after", str(seconds).encode()))
+            if error.code == "draining":  # the client's next connection may reach the server that comes after this one
+                headers.append((b"connection", b"close"))
         case StoreError():
             headers.append((b"retry-after", str(STORE_RETRY_AFTER).encode()))
         case MethodNotAllowed(allow=allow):
