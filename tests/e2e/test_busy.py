@@ -11,6 +11,9 @@ from tests.e2e.house import BOUND, MODELS, House, Json, configured, playing, ser
 
 from legato import tool
 from legato.core import events as e
+from legato.ports import Store
+from legato.stores.memory import MemoryStore
+from legato.testing.store import FaultyStore
 from legato.testing.upstream import Call, Gate, Say, Script, Upstream
 
 MODEL = MODELS["anthropic"]
@@ -345,3 +348,56 @@ async def test_a_remembered_cancel_is_for_one_turn_and_the_chat_goes_on(tmp_path
             while len(house.service._running):
                 await anyio.lowlevel.checkpoint()
     assert turn.status == "complete"
+
+
+# What comes at the same moment
+
+
+@pytest.mark.parametrize("kept_in", ["memory", "sqlite"])
+async def test_of_two_first_posts_of_one_new_chat_one_queues_behind_the_other(kept_in: str, tmp_path: Path) -> None:
+    """Both find no chat of this id; one of them makes it."""
+    stores: list[FaultyStore] = []
+
+    def around(store: Store) -> Store:
+        stores.append(FaultyStore(MemoryStore() if kept_in == "memory" else store))
+        stores[0].hold("begin")
+        return stores[0]
+
+    started: list[Json] = []
+
+    async with playing(tmp_path, around=around) as (house, upstream):
+        upstream.enqueue(Script([Say("First.")]), Script([Say("Second.")]))
+
+        async def post() -> None:
+            started.append(await house.post("Go", chat_id="ours", on_busy="queue", model=MODEL))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(post)
+            tasks.start_soon(post)
+            await stores[0].reached("begin", times=2)
+            stores[0].back()
+        turns = [await house.folded(one["assistant_turn"]["id"]) for one in started]
+        asked = [said_to(request.body) for request in upstream.requests]
+    assert {turn.status for turn in turns} == {"complete"}
+    assert asked == [[("user", "Go")], [("user", "Go"), ("assistant", "First."), ("user", "Go")]]
+
+
+async def test_no_queued_turn_of_a_chat_that_is_being_deleted_asks_anything(tmp_path: Path) -> None:
+    """Its turn has come, and the chat is not gone yet."""
+    stores: list[FaultyStore] = []
+
+    def around(store: Store) -> Store:
+        stores.append(FaultyStore(store))
+        return stores[0]
+
+    async with playing(tmp_path, around=around) as (house, upstream):
+        chat_id, _ = await busy(house, upstream)
+        second = await house.ask("Two", chat_id=chat_id, on_busy="queue", model=MODEL)
+        stores[0].hold("delete_chat")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(house.client.delete, f"/v1/chats/{chat_id}")
+            await stores[0].reached("delete_chat")
+            turn = await house.folded(second)
+            stores[0].back()
+        assert len(upstream.requests) == 1
+    assert turn.status == "cancelled"

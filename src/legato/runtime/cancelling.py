@@ -6,7 +6,7 @@ import anyio
 import msgspec
 
 from legato.core import inputs as i
-from legato.core.errors import LegatoError
+from legato.core.errors import LegatoError, Overloaded
 from legato.core.records import TurnRow
 from legato.core.views import CancelKept, Cancelled, TurnView
 from legato.ports import Clock, Store
@@ -17,6 +17,9 @@ from legato.runtime.running import Running
 
 CANCEL_STORE_SECONDS = 1.0
 """How long the answer to a cancel waits for its row (docs/http.md); the owner acts before."""
+
+ENDING_SECONDS = 5.0
+"""That the turns of a chat which is deleted have to end in."""
 
 
 class Cancelling:
@@ -56,6 +59,23 @@ class Cancelling:
         """It was cancelled before it was posted."""
         if await self._note(turn_id, "now"):
             self._running.take_up_soon(turn_id)
+
+    async def all_of(self, chat_id: str) -> None:
+        """Of a chat that is to be deleted: wait until nothing of it runs here any more.
+
+        Raises ``Overloaded`` with code ``turn_ending``, ``StoreError``.
+        """
+        self._running.forget(chat_id)
+        for row in await self._store.tree(chat_id):
+            if row.ended_at is None:  # a queued one would begin when the one before it has ended
+                await self._store.request_cancel(row.id)
+        with anyio.move_on_after(ENDING_SECONDS):
+            while runner := self._running.of_chat(chat_id):
+                runner.receive(i.CancelRequested())
+                await runner.over.wait()
+        if runner := self._running.of_chat(chat_id):
+            message = f"turn {runner.row.id} is still ending: try again"
+            raise Overloaded(message, code="turn_ending", retry_after=1)
 
     async def _note(self, turn_id: str, mode: i.CancelMode) -> bool:
         with anyio.move_on_after(CANCEL_STORE_SECONDS):

@@ -81,6 +81,10 @@ class Running:
     def get(self, turn_id: str) -> TurnRunner | None:
         return self._runners.get(turn_id)
 
+    def of_chat(self, chat_id: str) -> TurnRunner | None:
+        """Some turn of the chat that runs here."""
+        return next((runner for runner in self._runners.values() if runner.row.chat_id == chat_id), None)
+
     def live(self, turn_id: str) -> LiveLog | None:
         runner = self._runners.get(turn_id)
         return None if runner is None else runner.live

@@ -70,8 +70,6 @@ from legato.runtime.toolbox import Toolbox
 
 _logger = logging.getLogger(__name__)
 
-CANCEL_SECONDS = 5.0
-"""That the turn of a chat which is deleted has to end in."""
 RELEASE_SECONDS = 1.0
 """After the drain, for a block's end. Drain and 5 s are all that a stop may take, the closing of the store included."""
 STORING_SECONDS = 4.0
@@ -198,7 +196,13 @@ class TurnService:
             return await self._as_started(await self._own_turn(steered, principal), principal), False
         self._refuse_when_full()
         admission = await self._admissions.admit(post, principal=principal, fingerprint=fingerprint, owner=self._owner)
-        match await self._begin(admission, principal):
+        try:
+            begun = await self._begin(admission, principal)
+        except Conflict as conflict:
+            if conflict.code != "chat_id_taken":
+                raise
+            return await self.post(post, principal=principal, fingerprint=fingerprint)  # the chat was made meanwhile
+        match begun:
             case Accepted():
                 return await self._started(admission), True
             case AlreadyMade(row=row):
@@ -356,17 +360,9 @@ class TurnService:
         return await self._chats.update(chat_id, patch, principal=principal)
 
     async def delete_chat(self, chat_id: str, *, principal: str = LOCAL) -> None:
-        """Cancel what runs in it, then remove everything of it."""
-        chat = await self._chats.own(chat_id, principal)
-        self._running.forget(chat_id)
-        runner = self._running.get(chat.active_turn_id or "")
-        if runner is not None:
-            runner.receive(i.CancelRequested())
-            with anyio.move_on_after(CANCEL_SECONDS) as scope:
-                await runner.over.wait()
-            if scope.cancelled_caught:
-                message = f"turn {runner.row.id} is still ending: try again"
-                raise Overloaded(message, code="turn_ending", retry_after=1)
+        """Cancel what runs in it and what is queued, then remove everything of it."""
+        await self._chats.own(chat_id, principal)
+        await self._cancelling.all_of(chat_id)
         await self._store.delete_chat(chat_id)
 
     async def turns(
