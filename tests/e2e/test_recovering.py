@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from tests.e2e.house import MODELS, House, configured, serving, upstream_environ
+from tests.e2e.house import MODELS, House, configured, playing, serving, upstream_environ
 
 from legato.core import events as e
 from legato.core.resuming import RECOVERED
@@ -82,3 +82,34 @@ async def test_a_turn_of_another_machine_runs_as_long_as_its_lease_does(tmp_path
         turn_id = await left(tmp_path, upstream, owner="elsewhere:1:1", lease=FUTURE)
         async with serving(configured(tmp_path, environ=upstream_environ(upstream))) as house:
             assert await seen(house, turn_id) == {"running"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", ["begin", "claim"])
+async def test_a_turn_that_a_server_was_given_unheard_does_not_run_for_ever(lost: str, tmp_path: Path) -> None:
+    """The store did it and could not say so: the server has the turn, lives on, and does not know."""
+    stores: list[FaultyStore] = []
+
+    def around(store: Store) -> Store:
+        stores.append(FaultyStore(store))
+        return stores[0]
+
+    async with playing(tmp_path, around=around) as (house, upstream):
+        (store,) = stores
+        upstream.enqueue(Script([Say("First."), Gate("talking")]), Script([Say("Second.")]))
+        post = {"input": "Two", "turn_id": "two", "model": MODELS["anthropic"]}
+        if lost == "begin":
+            store.lose_answers("begin")
+            assert (await house.client.post("/v1/turns", json=post)).status_code == 503
+            upstream.release("talking")
+        else:
+            started = await house.post("One", model=MODELS["anthropic"])
+            await upstream.reached("talking")
+            await house.post(**post, chat_id=started["chat"]["id"], on_busy="queue")
+            store.lose_answers("claim")
+            upstream.release("talking")
+            await store.reached("claim")
+            await store.reached("to_wake", times=store.calls.count("to_wake") + 2)  # it has heard of the failure
+        store.back()
+        turn = await house.folded("two")
+    assert turn.status == "complete"

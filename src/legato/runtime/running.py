@@ -66,7 +66,11 @@ class Running:
         ).make
         self._taking: set[str] = set()
         self._claimed: set[str] = set()
-        """Taken from an earlier owner, and not running yet: the store failed meanwhile."""
+        """Ours in the store, and running nowhere: the store failed in between."""
+        self._strays: set[str] = set()
+        """Perhaps such ones: it looked so at the last look."""
+        self._ending: set[str] = set()
+        """Those whose end could not be stored yet."""
         self._idle = asyncio.Event()
         self._released: set[str] = set()
         """Let go of here, and still ours in the store."""
@@ -138,6 +142,8 @@ class Running:
             self._runners.pop(runner.row.id, None)
             if runner.let_go_of:
                 self._released.add(runner.row.id)
+            if runner.unstored is not None:
+                self._ending.add(runner.row.id)
             runner.over.set()
             self._idle.set()
             self._begin_next(runner.row.chat_id)
@@ -145,6 +151,7 @@ class Running:
             error = e.ErrorInfo(code=runner.unstored.code, message=runner.unstored.message, retryable=True)
             house = self._house
             await end_unstored(house.store, runner.row.id, owner=self._owner, clock=house.clock, error=error)
+            self._ending.discard(runner.row.id)
 
     def wake(self) -> None:
         """Every reader looks again."""
@@ -207,9 +214,18 @@ class Running:
         """Of processes of this machine it is known at once whether they live; of others, by their lease."""
         store = self._house.store
         overdue = await store.overdue()
-        dead = [row for row in await store.unended() if row.status not in ("waiting", "queued") and is_gone(row.owner)]
+        unended = [row for row in await store.unended() if row.status not in ("waiting", "queued")]
+        dead = [row for row in unended if is_gone(row.owner)]
         for turn_id in {row.id for row in (*overdue, *dead)} - self._runners.keys():
             self.take_up_soon(turn_id)
+        self._find_strays([row.id for row in unended if row.owner == self._owner])
+
+    def _find_strays(self, ours: Sequence[str]) -> None:
+        """Turns that were given to us while the store did not say so: nobody runs them, and no lease of theirs is ever
+        over. One may be about to run: it looks so twice before it is taken up."""
+        idle = set(ours) - self._runners.keys() - self._taking - self._released - self._ending
+        self._claimed |= idle & self._strays
+        self._strays = idle
 
     async def _take_up_answered(self) -> None:
         house = self._house

@@ -499,6 +499,8 @@ class TurnService:
         """The runner of a turn that begins now. Between its row and this nothing is awaited."""
         row = admission.new.assistant
         if isinstance(begun, Accepted):
+            if self._running.get(row.id) is not None:
+                return None  # the store said so late, and it was taken up
             cancelled = self._cancelling.early.take(principal, row.id)
             return self._running.begin(admission, began, cancelled=cancelled)
         if isinstance(begun, Queued):
