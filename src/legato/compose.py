@@ -200,7 +200,7 @@ def first_lines(config: Config, url: str, service: TurnService) -> Sequence[str]
 
 def tool_registry(config: Config, tools: Iterable[Toolish] = ()) -> ToolRegistry:
     """In order: ``tools``, the configuration's modules, the demo's own where it is what one looks at first, the web."""
-    registry = ToolRegistry(tools)
+    registry = ToolRegistry(tools, result_tokens=config.limits.tool_result_tokens)
     registry.load(config.tools.modules)
     registry.load(config.formatters.modules)
     asked_for = config.mcp_servers or config.documents.tools

@@ -13,6 +13,7 @@ from tests.e2e.house import MODELS, configured, playing, results_in, serving, up
 
 from legato import tool
 from legato.core.events import EPOCH_SIZE
+from legato.core.usage import estimated_tokens
 from legato.testing.script import Wire
 from legato.testing.upstream import Call, Request, Say, Script
 
@@ -83,6 +84,22 @@ async def test_of_two_identical_reads_that_shared_one_run_both_outputs_can_be_re
     assert [result.outcome for result in read] == ["ok", "ok"]
     assert all("found it" in str(result.output) for result in read)
     assert found_in(tmp_path / "legato.db") == []
+
+
+@WIRES
+async def test_a_result_is_bounded_in_tokens_too_and_the_model_is_told_the_number(wire: Wire, tmp_path: Path) -> None:
+    @tool(effect="read")
+    async def read_tale() -> str:
+        """A tale of dragons."""
+        return "龍" * 9_000
+
+    async with playing(tmp_path, tools=(read_tale,), limits__tool_result_tokens=2_000) as (house, upstream):
+        upstream.enqueue(Script([Call("read_tale")]), Script([Say("So.")]))
+        kept = result(await house.folded(await house.ask("Read", model=MODELS[wire])))
+        (sent,) = results_in(upstream.requests[-1].body).values()
+    assert kept.output == "龍" * 9_000
+    assert ", limit is 2000 tokens; read_result(" in sent
+    assert 1_900 <= estimated_tokens(sent) <= 2_000
 
 
 async def test_who_takes_a_turn_up_keeps_its_outputs(tmp_path: Path) -> None:

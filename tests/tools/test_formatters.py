@@ -15,6 +15,7 @@ from legato.core.blocks import CallError, Json, Outcome
 from legato.core.cut import shorten
 from legato.core.errors import ConfigError
 from legato.core.records import Reading
+from legato.core.usage import estimated_tokens
 from legato.observability import Counters
 from legato.tools import formatters
 from legato.tools.formatters import FormatterRegistry, formatters_of
@@ -30,6 +31,10 @@ def counters(monkeypatch: pytest.MonkeyPatch) -> Counters:
 
 def registry(*functions: Callable[..., object]) -> FormatterRegistry:
     return FormatterRegistry(one for function in functions for one in formatters_of(function))
+
+
+def counting(max_tokens: int) -> FormatterRegistry:
+    return FormatterRegistry(max_tokens=max_tokens)
 
 
 def read(
@@ -68,7 +73,7 @@ def read(
     ],
 )
 def test_without_a_formatter_text_is_read_as_it_is_and_the_rest_as_compact_json(output: Json, text: str) -> None:
-    assert read(registry(), output) == Reading(call_id="c1", text=text, formatter="default", version=2)
+    assert read(registry(), output) == Reading(call_id="c1", text=text, formatter="default", version=3)
 
 
 def test_a_tool_without_a_formatter_says_so_once_and_is_counted_each_time(
@@ -145,7 +150,7 @@ def test_a_formatter_that_fails_falls_back_is_counted_and_is_logged_once(
     found = FormatterRegistry(formatters_of(function)[-1:])
     for _ in range(2):
         reading = read(found, {"kelvin": 4})
-        assert (reading.text, reading.formatter, reading.version) == ('{"kelvin":4}', "default", 2)
+        assert (reading.text, reading.formatter, reading.version) == ('{"kelvin":4}', "default", 3)
     assert counters.value("formatter_fallbacks", tool="look", cause=cause) == 2
     [record] = caplog.records
     assert record.levelno == logging.WARNING
@@ -193,7 +198,7 @@ def test_of_a_failed_call_the_error_is_read_and_the_formatter_is_not_asked(
 
     formatter("look")(never)
     assert read(registry(never), output, outcome=outcome, error=error) == Reading(
-        call_id="c1", text=text, formatter="default", version=2
+        call_id="c1", text=text, formatter="default", version=3
     )
 
 
@@ -207,8 +212,44 @@ def test_a_model_that_can_read_on_is_told_from_which_byte(output: Json, head: st
     text = read(registry(), output, max_bytes=500, reads_on=True).text
     shown = text.partition("\n[…")[0]
     assert shown.startswith(head)
-    assert f'bytes left out; read_result(call_id="c1", start={len(shown.encode())}) reads on …]\n' in text
+    how = f'read_result(call_id="c1", start={len(shown.encode())}) reads on'
+    assert f"bytes left out, limit is 500 bytes; {how} …]\n" in text
     assert "read_result" not in read(registry(), output, max_bytes=500).text
+
+
+@given(
+    st.text(st.sampled_from("a 1龍🐉é\n"), max_size=400),
+    st.integers(0, 500),
+    st.integers(0, 120),
+    st.sampled_from(["ok", "error"]),
+    st.booleans(),
+)
+def test_whatever_a_result_is_made_of_neither_bound_is_passed(
+    output: str, max_bytes: int, max_tokens: int, outcome: Outcome, beside: bool
+) -> None:
+    error = CallError("x", "it broke") if outcome == "error" else None
+    kept, kept_bytes = (shorten(output, 300), len(output.encode())) if beside else (output, None)
+    text = read(
+        counting(max_tokens),
+        kept,
+        outcome=outcome,
+        error=error,
+        max_bytes=max_bytes,
+        kept_bytes=kept_bytes,
+        reads_on=True,
+    ).text
+    assert len(text.encode()) <= max_bytes
+    assert estimated_tokens(text) <= max_tokens
+
+
+def test_a_result_over_the_bound_in_tokens_is_cut_and_says_that_bound() -> None:
+    """Of English a quarter as many as bytes, of Chinese as many as characters."""
+    assert read(counting(100), "a" * 400).text == "a" * 400
+    for output in ("a" * 900, "龍" * 300):
+        text = read(counting(100), output, reads_on=True).text
+        assert ' bytes left out, limit is 100 tokens; read_result(call_id="c1", start=' in text
+        assert 80 <= estimated_tokens(text) <= 100
+    assert ", limit is 1000 bytes …]" in read(counting(1000), "a" * 1001).text
 
 
 def test_the_words_of_a_formatter_are_not_the_output_so_reading_begins_at_its_start() -> None:
@@ -217,7 +258,7 @@ def test_the_words_of_a_formatter_are_not_the_output_so_reading_begins_at_its_st
         return "in other words " * 100
 
     text = read(registry(long), ["x"], max_bytes=300, reads_on=True).text
-    assert 'bytes left out; read_result(call_id="c1") reads all …]' in text
+    assert 'bytes left out, limit is 300 bytes; read_result(call_id="c1") reads all …]' in text
 
 
 def test_of_an_output_that_lies_beside_the_turn_the_cut_is_cut_again_and_no_formatter_is_asked(
@@ -235,7 +276,7 @@ def test_of_an_output_that_lies_beside_the_turn_the_cut_is_cut_again_and_no_form
         assert len(text.encode()) <= limit
         left_out = len(whole) - len(head) - len(tail)
         how = f'read_result(call_id="c1", start={len(head)}) reads on'
-        assert marker == f"[… {left_out} of 6000 bytes left out; {how} …]"
+        assert marker == f"[… {left_out} of 6000 bytes left out, limit is {limit} bytes; {how} …]"
     assert counters.causes() == []
 
 

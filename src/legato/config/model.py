@@ -187,6 +187,9 @@ class LimitsConfig(Section):
     """Arguments of one call: a file to be written fits, a model that never stops does not."""
     tool_output_bytes: Count = 67_108_864
     """JSON of one result that is stored; past it the call is an error that says so, never a piece of the result."""
+    tool_result_tokens: Count = 50_000
+    """What a model reads of one result, by our own estimate: a quarter of a context of 200,000. A tool's ``max_output``
+    (64 KiB, three times less) is met first, unless it says more."""
     running_turns: Count = 1_000
     """Turns that run at once. One core carries 650 of 50 deltas a second (P14); most are slower."""
     readers: Count = 5_000

@@ -11,22 +11,26 @@ import inspect
 import json
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from legato.core.blocks import CallError, Json, Outcome
-from legato.core.cut import cut_before, shorten
+from legato.core.cut import Hint, cut_before, shorten
 from legato.core.errors import ConfigError
 from legato.core.records import Reading
 from legato.core.text import clean
+from legato.core.usage import estimated_tokens
 from legato.observability import count, warn_once
 from legato.tools.places import Place, place_of
 
 _log = logging.getLogger(__name__)
 
 DEFAULT = "default"
-_DEFAULT_VERSION = 2
+_DEFAULT_VERSION = 3
+MAX_TOKENS = 50_000
+"""Of one result, by ``core.usage``: a quarter of a context of 200,000, three times what 64 KiB of English are."""
 READ_RESULT = "read_result"
 """The built-in tool that reads a result from where it was cut."""
 _MARK = "__legato_formatters__"
@@ -94,6 +98,7 @@ class _Room(NamedTuple):
 
     call_id: str
     max_bytes: int
+    max_tokens: int
     reads_on: bool
 
     def default(self, text: str, *, as_stored: bool = True) -> Reading:
@@ -101,16 +106,20 @@ class _Room(NamedTuple):
 
     def filled(self, text: str, formatter: str, version: int, *, as_stored: bool) -> Reading:
         """``as_stored``: it is the output itself, so its bytes are those that ``read_result`` counts."""
-        text = shorten(clean(text), self.max_bytes, self._from_byte if as_stored else self._from_the_start)
-        return Reading(call_id=self.call_id, text=text, formatter=formatter, version=version)
+        whole = clean(text)
+        shown = self._bounded(partial(shorten, whole), self._from_byte if as_stored else self._from_the_start)
+        return Reading(call_id=self.call_id, text=shown, formatter=formatter, version=version)
 
     def cut_again(self, text: str, total: int, *, below: str = "") -> Reading:
         """Of an output of ``total`` bytes there is a beginning and an end already."""
         ends = cut_before(text, total)
         if ends is None:
             return self.default(below + text, as_stored=False)
-        cut = ends.within(self.max_bytes - len(below.encode()), self._from_byte)
-        return self.default(below + cut, as_stored=False)
+
+        def within(max_bytes: int, hint: Hint) -> str:
+            return shorten(below + ends.within(max_bytes - len(below.encode()), hint), max_bytes, hint)
+
+        return self.default(self._bounded(within, self._from_byte), as_stored=False)
 
     def failure(self, message: str, output: Json, kept_bytes: int | None) -> Reading:
         if output is None:
@@ -120,6 +129,15 @@ class _Room(NamedTuple):
             return self.cut_again(plain(output), kept_bytes, below=below)
         return self.default(below + plain(output), as_stored=False)
 
+    def _bounded(self, within: Callable[[int, Hint], str], reads_on: Hint) -> str:
+        """As much as both bounds take. ``within`` gives what fits into so many bytes, with the line that the hint is
+        put into: there the bound that was met says its number."""
+        shown = within(self.max_bytes, lambda start: f", limit is {self.max_bytes} bytes{reads_on(start)}")
+        while (tokens := estimated_tokens(shown)) > self.max_tokens:
+            room = len(shown.encode()) * self.max_tokens // tokens
+            shown = within(room, lambda start: f", limit is {self.max_tokens} tokens{reads_on(start)}")
+        return shown
+
     def _from_byte(self, start: int) -> str:
         return f"; {READ_RESULT}(call_id={json.dumps(self.call_id)}, start={start}) reads on" if self.reads_on else ""
 
@@ -128,9 +146,11 @@ class _Room(NamedTuple):
 
 
 class FormatterRegistry:
-    """Implements ``ports.Formatters``."""
+    """Implements ``ports.Formatters``. Whatever a tool's own bound is, of one result no more is read than
+    ``max_tokens``, as ``core.usage`` estimates them."""
 
-    def __init__(self, declared: Iterable[FormatterDeclaration] = ()) -> None:
+    def __init__(self, declared: Iterable[FormatterDeclaration] = (), *, max_tokens: int = MAX_TOKENS) -> None:
+        self._max_tokens = max_tokens
         self._by_tool: dict[str, FormatterDeclaration] = {}
         for one in declared:
             self.add(one)
@@ -170,7 +190,7 @@ class FormatterRegistry:
         reads_on: bool = False,
     ) -> Reading:
         """What the model reads, at most ``max_bytes`` bytes of UTF-8. Never raises."""
-        room = _Room(call_id, max_bytes, reads_on)
+        room = _Room(call_id, max_bytes, self._max_tokens, reads_on)
         if outcome != "ok":
             return room.failure(_failure(outcome, error), output, kept_bytes)
         if kept_bytes is not None:

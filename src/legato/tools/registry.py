@@ -10,7 +10,7 @@ from legato.core.ask import ToolSpec
 from legato.core.errors import ConfigError
 from legato.ports import Tool
 from legato.tools.declare import declared_in, tool_of
-from legato.tools.formatters import FormatterRegistry, formatters_of
+from legato.tools.formatters import MAX_TOKENS, FormatterRegistry, formatters_of
 from legato.tools.function_tool import FunctionTool
 from legato.tools.loading import load_module
 from legato.tools.places import place_of
@@ -27,13 +27,14 @@ class ToolSource(Protocol):
 
 
 class ToolRegistry:
-    """Implements ``ports.Tools``. ``formatters`` is always there, and is filled as tools come in.
+    """Implements ``ports.Tools``. ``formatters`` is always there, and is filled as tools come in; ``result_tokens`` are
+    what a model reads of one result at most.
 
     Declared tools come first, then those of attached sources; a source's tool whose name is taken is not seen.
     """
 
-    def __init__(self, things: Iterable[Tool | Callable[..., object]] = ()) -> None:
-        self.formatters = FormatterRegistry()
+    def __init__(self, things: Iterable[Tool | Callable[..., object]] = (), *, result_tokens: int = MAX_TOKENS) -> None:
+        self.formatters = FormatterRegistry(max_tokens=result_tokens)
         self._tools: dict[str, Tool] = {}
         self._sources: list[ToolSource] = []
         for thing in things:
