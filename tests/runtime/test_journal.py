@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 from tests.runtime.faults import FaultyStore
 from tests.stores.values import Make, lines
 
 from legato.core import events as e
-from legato.core.records import Intent, TurnEnding
+from legato.core.errors import StaleEpoch
+from legato.core.records import Intent, TurnEnding, TurnWrite
 from legato.core.usage import UNKNOWN
+from legato.observability import process
 from legato.runtime.journal import Journal, JournalSettings, PersistenceFailedError, Tail
 from legato.runtime.lease import Lease
 from legato.runtime.spool import Spool
 from legato.runtime.spool_file import files_in, kept_in
+from legato.runtime.tries import MOST_OPEN
+from legato.stores.memory import MemoryStore
 
 NEVER = 3600.0
 """A flush interval that no test waits for: only who waits makes the journal store."""
@@ -135,6 +141,123 @@ async def test_a_store_that_is_away_for_a_while_loses_nothing() -> None:
             await tail.stored()
         assert len(store.tries) == 4
         assert await lines(store, tail.turn_id) == said
+
+
+# A store that is slow
+
+
+class OneByOne(FaultyStore):
+    """Each write stands until its own number is let go of: the first is 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._standing: defaultdict[int, asyncio.Event] = defaultdict(asyncio.Event)
+
+    def let_go(self, number: int) -> None:
+        self._standing[number].set()
+
+    async def write(self, writes: Sequence[TurnWrite]) -> None:
+        self.tries.append(tuple(writes))
+        await self._standing[len(self.tries) - 1].wait()
+        for write in writes:
+            if write.turn_id in self.stale:
+                raise StaleEpoch("somebody else owns it", turn_id=write.turn_id)
+        await MemoryStore.write(self, writes)
+
+
+async def until(true: Callable[[], object]) -> None:
+    with anyio.fail_after(10):
+        while not true():
+            await anyio.lowlevel.checkpoint()
+
+
+def waited_for(store: OneByOne) -> Callable[[int], Callable[[], bool]]:
+    """So often since now somebody had waited as long as a try may take."""
+    before = process.value("journal_write_retries")
+    return lambda times: lambda: process.value("journal_write_retries") - before >= times
+
+
+async def test_a_store_that_takes_longer_than_one_try_may_is_slow_and_not_away(tmp_path: Path) -> None:
+    """What hangs is not cut: the first try is the one that counts, whoever waits for it has waited twice over."""
+    store, spool = OneByOne(), Spool(tmp_path)
+    async with running(store, spool=spool, persist_timeout=0.01, retry_window=NEVER) as journal:
+        tail = await begun(store, journal)
+        for number in range(3):
+            so_often = waited_for(store)
+            said = say(tail, number + 1)
+            journal.hurry()
+            await until(so_often(2))
+            store.let_go(len(store.tries) - MOST_OPEN)
+            with anyio.fail_after(10):
+                await tail.stored()
+            assert (await lines(store, tail.turn_id)).endswith(said)
+        assert tail.durable_seq == 3
+    assert files_in(tmp_path) == []
+
+
+async def test_a_store_that_hangs_is_not_asked_by_more_and_more_at_once() -> None:
+    store = OneByOne()
+    async with running(store, persist_timeout=0.01, retry_window=NEVER) as journal:
+        tail = await begun(store, journal)
+        so_often = waited_for(store)
+        said = say(tail, 1)
+        journal.hurry()
+        await until(so_often(MOST_OPEN + 1))
+        assert len(store.tries) == MOST_OPEN
+        assert store.tries[0] == store.tries[1]
+        store.let_go(1)  # the later one gets past the one that hangs
+        with anyio.fail_after(10):
+            await tail.stored()
+        assert await lines(store, tail.turn_id) == said
+
+
+async def test_a_try_that_hung_and_then_names_a_turn_that_is_lost_by_now_costs_no_other_turn() -> None:
+    store = OneByOne()
+    async with running(store, persist_timeout=0.01, retry_window=NEVER) as journal:
+        lost, good = await begun(store, journal), await begun(store, journal)
+        so_often = waited_for(store)
+        say(lost, 1)
+        said = say(good, 1)
+        journal.hurry()
+        await until(lambda: len(store.tries) == 1)
+        lost.fail(PersistenceFailedError("another owner's", stale=True))
+        await until(so_often(2))
+        assert [[write.turn_id for write in one] for one in store.tries] == [
+            [lost.turn_id, good.turn_id],
+            [good.turn_id],
+        ]
+        store.stale.add(lost.turn_id)
+        store.let_go(0)
+        await until(lambda: len(store.tries) == 3)
+        store.let_go(2)
+        with anyio.fail_after(10):
+            await good.stored()
+        assert await lines(store, good.turn_id) == said
+
+
+async def test_past_the_window_an_end_is_said_otherwise_unless_a_try_still_hangs_that_may_store_it(
+    tmp_path: Path,
+) -> None:
+    """What the store may do yet is what readers must have heard."""
+    ending = TurnEnding(
+        status="complete", stop_reason="end", usage=UNKNOWN, error=None, ended_at="2026-11-24T06:00:00Z"
+    )
+    error = e.encode(e.TurnEnd(seq=1, status="error", stop_reason="error", usage=UNKNOWN))
+    for hangs in (True, False):
+        store: FaultyStore = OneByOne() if hangs else FaultyStore()
+        store.failures = 1000
+        async with running(store, spool=Spool(tmp_path / str(hangs)), retry_window=0.05) as journal:
+            tail = await begun(store, journal)
+            tail.last_word = lambda _: (error, ending)
+            said = say(tail, 1)
+            tail.end(ending, ())
+            with anyio.fail_after(10):
+                await tail.stored()
+            other = FaultyStore()
+            assert await Spool(tmp_path / str(hangs)).drain(other) is not None
+            (kept,) = other.tries[0]
+            assert kept.segment is not None
+            assert kept.segment.lines == (said if hangs else error + b"\n")
 
 
 @pytest.mark.parametrize("fault", ["refused", "stale"])
@@ -326,6 +449,8 @@ async def test_what_a_store_refuses_for_itself_lies_in_a_file_that_stays(tmp_pat
         say(bad, 1)
         with pytest.raises(PersistenceFailedError), anyio.fail_after(10):
             await bad.stored()
+        with anyio.fail_after(10):
+            await good.stored()
         assert await lines(store, good.turn_id) == said
     assert [kept.turn_ids for kept in kept_in(tmp_path)] == [(bad.turn_id,)]
     assert files_in(tmp_path) == []

@@ -37,6 +37,7 @@ from legato.ports import Store
 from legato.runtime.backlog import Backlog
 from legato.runtime.lease import Lease
 from legato.runtime.spool import Spool, SpoolFailed
+from legato.runtime.tries import Tries
 
 _logger = logging.getLogger(__name__)
 
@@ -367,28 +368,34 @@ class Journal:
         group: _Group = [(tail, tail.take()) for tail in dirty if tail.failure is None]
         await self._keep([(tail, tail.ended_as(tail.told, write)) for tail, write in group if tail.spooled])
         group = [pair for pair in group if not pair[0].spooled]
-        tries, undecided = 0, False
+        if group:
+            async with anyio.create_task_group() as tasks:
+                await self._store_or_spool(group, Tries(self._store, tasks))
+                tasks.cancel_scope.cancel()
+
+    async def _store_or_spool(self, group: _Group, tries: Tries) -> None:
+        asked = {tail.turn_id for tail, _ in group}
+        failed = 0
         while group := [pair for pair in group if pair[0].failure is None]:
-            error = await self._try(group)
+            error = await self._try(group, tries)
             match error:
                 case None:
                     for tail, write in group:
                         tail.confirm(write)
                     return
                 case StaleEpoch() | RowRefused():
-                    group = await self._without(group, error)
+                    group = await self._without(group, error, asked)
                     continue
                 case _:
                     count("journal_write_retries")
-            undecided = undecided or isinstance(error, TimeoutError)
             if self._out_of_time or self._left() <= 0:
-                await self._give_up(group, error, undecided=undecided)
+                await self._give_up(group, error, undecided=tries.open > 0)
                 return
             _logger.warning("the store did not take %d turns, trying again: %s", len(group), _reason(error))
-            await self._pause(BACKOFF[min(tries, len(BACKOFF) - 1)])
-            tries += 1
+            await self._pause(BACKOFF[min(failed, len(BACKOFF) - 1)])
+            failed += 1
 
-    async def _try(self, group: _Group) -> LegatoError | TimeoutError | None:
+    async def _try(self, group: _Group, tries: Tries) -> StoreError | TimeoutError | None:
         """What the store has against it."""
         if self._out_of_time:
             return TimeoutError()
@@ -396,14 +403,10 @@ class Journal:
         timeout, left = self._settings.persist_timeout, self._left()
         if left > 0:
             timeout = min(timeout, left)
-        error: LegatoError | TimeoutError | None = None
+        error: StoreError | TimeoutError | None = TimeoutError()
+        tries.begin([write for _, write in group])
         with anyio.move_on_after(timeout) as self._trying:
-            try:
-                await self._store.write([write for _, write in group])
-            except StoreError as refusal:
-                error = refusal
-        if self._trying.cancelled_caught:
-            error = TimeoutError()
+            error = await tries.answer()
         self._trying = None
         if error is None or isinstance(error, StaleEpoch | RowRefused):
             self._away_since = None
@@ -424,13 +427,15 @@ class Journal:
             await anyio.sleep(seconds)
         self._trying = None
 
-    async def _without(self, group: _Group, refusal: StaleEpoch | RowRefused) -> _Group:
+    async def _without(self, group: _Group, refusal: StaleEpoch | RowRefused, asked: set[str]) -> _Group:
         """One turn spoiled the group: it ends, the others are tried again without it. What of it no store takes lies in
-        a file that stays."""
-        spoiled = [tail for tail, _ in group if tail.turn_id == refusal.turn_id]
-        if not spoiled:
+        a file that stays. ``asked``: the turns of any try; one of them may have gone from the group by now."""
+        if refusal.turn_id not in asked:
             self._fail(group, refusal)
             return []
+        spoiled = [tail for tail, _ in group if tail.turn_id == refusal.turn_id]
+        if not spoiled:
+            return group
         count("journal_rows_refused")
         _logger.error("turn %s cannot be stored: %s", refusal.turn_id, refusal.message)
         if isinstance(refusal, RowRefused) and self._spool is not None:

@@ -1,0 +1,53 @@
+"""The tries of one write. Whose time is over is not cut: a store that is slow would do the same work again and again,
+each time for nobody, and be taken for one that is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+from anyio.abc import TaskGroup
+
+from legato.core.errors import StoreError
+from legato.core.records import TurnWrite
+from legato.ports import Store
+
+MOST_OPEN = 2
+"""The one that hangs, and one that may get past it. More would only queue behind both."""
+
+
+class Tries:
+    """They run in ``tasks``. Those that still hang when its scope is cancelled the store may take all the same."""
+
+    def __init__(self, store: Store, tasks: TaskGroup) -> None:
+        self.open = 0
+        """How many the store has not answered to."""
+        self._store = store
+        self._tasks = tasks
+        self._answers: deque[StoreError | None] = deque()
+        self._answered = asyncio.Event()
+
+    def begin(self, writes: Sequence[TurnWrite]) -> None:
+        """One more, unless as many hang as may, or one has its answer by now."""
+        if self.open < MOST_OPEN and not self._answers:
+            self.open += 1
+            self._tasks.start_soon(self._run, writes)
+
+    async def answer(self) -> StoreError | None:
+        """What the store has against it, from whichever try has an answer first; None if it took it."""
+        while not self._answers:
+            self._answered.clear()
+            await self._answered.wait()
+        return self._answers.popleft()
+
+    async def _run(self, writes: Sequence[TurnWrite]) -> None:
+        try:
+            await self._store.write(writes)
+        except StoreError as error:
+            self._answers.append(error)
+        else:
+            self._answers.appendleft(None)  # whatever else was said: it is stored
+        self.open -= 1
+        self._answered.set()
