@@ -227,7 +227,8 @@ class Store(Protocol):
 
     async def datum(self, turn_id: str, index: int) -> Datum | None: ...
 
-    async def siblings(self, row: TurnRow) -> Sequence[str]: ...
+    async def siblings(self, row: TurnRow) -> Sequence[str]:
+        """Those that hang where it does, itself among them, in the order they were made."""
 
     async def unended(self) -> Sequence[TurnRow]:
         """Assistant turns without ``ended_at``, oldest first."""
@@ -311,7 +312,7 @@ class Store(Protocol):
         """With all that is of it. The ids of its turns are spent: ``begin`` raises ``Conflict`` ``turn_id_reused``."""
 
     async def tree(self, chat_id: str) -> Sequence[TurnRow]:
-        """All turns of a chat, oldest first."""
+        """All turns of a chat, in the order they were made, whatever their times say."""
 
     async def ping(self) -> None: ...
 

@@ -726,6 +726,20 @@ async def test_the_tree_is_every_turn_of_the_chat_oldest_first(store: Store, mak
     assert [row.id for row in tree] == [first.user.id, first.assistant.id, second.user.id, second.assistant.id]
 
 
+async def test_a_tree_and_its_siblings_keep_their_order_though_the_clock_was_set_back(store: Store, make: Make) -> None:
+    first = await make.answered(store, created_at="2026-11-24T09:00:00.000Z")
+    chat_id = first.assistant.chat_id
+    second = await make.answered(store, chat_id, created_at="2026-11-24T06:00:00.000Z")
+    assert first.user is not None
+    assert second.user is not None
+    again = make.row(chat_id, prev_turn_id=first.user.id, depth=2, created_at="2026-11-24T04:00:00.000Z")
+    alone = msgspec.structs.replace(make.new(chat_id), user=None, user_write=None, assistant=again)
+    assert await store.begin(alone) == Accepted()
+    made = [first.user.id, first.assistant.id, second.user.id, second.assistant.id, again.id]
+    assert [row.id for row in await store.tree(chat_id)] == made
+    assert await store.siblings(again) == [first.assistant.id, again.id]
+
+
 # Chats
 
 

@@ -152,7 +152,8 @@ class MemoryStore:
     async def siblings(self, row: TurnRow) -> Sequence[str]:
         await self._wait()
         place = (row.chat_id, row.prev_turn_id, row.role)
-        return [one.id for one in self._oldest_first() if (one.chat_id, one.prev_turn_id, one.role) == place]
+        rows = [kept.row for kept in self._turns.values()]
+        return [one.id for one in rows if (one.chat_id, one.prev_turn_id, one.role) == place]
 
     async def unended(self) -> Sequence[TurnRow]:
         await self._wait()
@@ -333,7 +334,7 @@ class MemoryStore:
 
     async def tree(self, chat_id: str) -> Sequence[TurnRow]:
         await self._wait()
-        return [again(ROW, one) for one in self._oldest_first() if one.chat_id == chat_id]
+        return [again(ROW, kept.row) for kept in self._turns.values() if kept.row.chat_id == chat_id]
 
     async def ping(self) -> None:
         await self._wait()

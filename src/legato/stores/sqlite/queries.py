@@ -101,7 +101,7 @@ def datum(connection: sqlite3.Connection, turn_id: str, index: int) -> Datum | N
 
 def siblings(connection: sqlite3.Connection, row: TurnRow) -> Sequence[str]:
     found = connection.execute(
-        "SELECT id FROM turn WHERE chat_id = ? AND prev_turn_id IS ? AND role = ? ORDER BY created_at, nr",
+        "SELECT id FROM turn WHERE chat_id = ? AND prev_turn_id IS ? AND role = ? ORDER BY nr",
         (row.chat_id, row.prev_turn_id, row.role),
     ).fetchall()
     return [turn_id for (turn_id,) in found]
@@ -140,7 +140,8 @@ def to_cancel(connection: sqlite3.Connection, owner: str) -> Sequence[tuple[str,
 
 
 def tree(connection: sqlite3.Connection, chat_id: str) -> Sequence[TurnRow]:
-    return _turns(connection, "chat_id = ?", chat_id)
+    # By created_at an answer would stand before its question where the clock was set back between them.
+    return _turns(connection, "chat_id = ?", chat_id, order="nr")
 
 
 def chat(connection: sqlite3.Connection, chat_id: str) -> Chat | None:
@@ -166,8 +167,10 @@ def ping(connection: sqlite3.Connection) -> None:
     connection.execute("SELECT 1 FROM turn LIMIT 1").fetchone()
 
 
-def _turns(connection: sqlite3.Connection, where: str, *values: str) -> Sequence[TurnRow]:
-    found = connection.execute(f"SELECT {rows.TURN} FROM turn WHERE {where} ORDER BY created_at, nr", values)
+def _turns(
+    connection: sqlite3.Connection, where: str, *values: str, order: str = "created_at, nr"
+) -> Sequence[TurnRow]:
+    found = connection.execute(f"SELECT {rows.TURN} FROM turn WHERE {where} ORDER BY {order}", values)
     return [rows.turn_of(one) for one in found.fetchall()]
 
 
