@@ -37,6 +37,7 @@ def test_help_is_given_without_importing_what_only_commands_need(home: Path) -> 
     assert [name for name in HEAVY if name in imported] == []
 
 
+@pytest.mark.slow  # a process each
 @pytest.mark.parametrize(
     "command", ["serve", "chat", "tail", "show", "approve", "answer", "ls", "verify", "doctor", "torture", "config"]
 )
@@ -56,6 +57,7 @@ def test_without_a_command_the_help_is_shown(home: Path) -> None:
     assert "Commands:" in asked.stdout
 
 
+@pytest.mark.slow  # a process each
 @pytest.mark.parametrize(
     ("args", "said"),
     [
