@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 
 from legato.cli.failures import FAILED, MISUSED, Failed
-from legato.testing.torture.child import DidNotStart
+from legato.testing.process import ProcessFailed
 from legato.testing.torture.drive import Torture
-from legato.testing.torture.plan import make_plan
+from legato.testing.torture.planning import make_plan
 from legato.testing.torture.report import lines
 
 
@@ -40,7 +40,7 @@ def _torture(seed: int, turns: int, folder: Path, *, as_json: bool) -> int:
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     try:
         report = asyncio.run(Torture(seed, make_plan(seed, turns), folder, say).run())
-    except* DidNotStart as failed:
+    except* ProcessFailed as failed:
         raise Failed(str(failed.exceptions[0])) from failed
     if as_json:
         sys.stdout.write(msgspec.json.encode(report).decode() + "\n")

@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeAlias
 
 import msgspec
 
 from legato.core.blocks import Json, ToolResultBlock, ToolUseBlock
 from legato.core.fold import Turn
-from legato.testing.torture.readers import Reader
+from legato.testing.torture import check_calls, check_people, check_readers
+from legato.testing.torture.seen import Seen
+from legato.testing.torture.told import Told, World
 from legato.testing.torture.tools import Effect
 
 PROMISES: Final = {
-    "P2": "tools run on the arguments that were sealed, and unasked only where nobody need be asked",
+    "P2": "tools run on the arguments that were sealed or approved, and unasked only where nobody need be asked",
     "P3": "each whole call has one result",
     "P4": "what was accepted is there",
     "P7": "a write takes effect at most once, an idempotent one always under its key; no result lies about it",
     "P8": "every turn ends by itself",
     "P9": "every reader folds the same, and so do the rows; nothing is missing, twice or after the end",
-    "P11": "a cancel is taken at any time",
+    "P11": "a cancel is taken at any time, and stops the turn",
+    "steers": "what was said into a turn is delivered once or given back; what was queued is asked once",
+    "answers": "an answer may be repeated, and counts once",
     "hazard 1": "the vendor takes every request, and every chat can be gone on with",
+    "hazard 14": "nothing is said to run once it has ended",
     "verify": "legato verify finds nothing",
 }
-WRITES: Final = ("change", "change_early", "change_apart", "settle", "change_if_allowed")
+TURNS_LOST: Final = ("P4", "P8", "steers")
+EVENTS_LOST: Final = ("P9", "verify")
+EFFECTS_DOUBLED: Final = ("P7",)
+Check: TypeAlias = Callable[[Seen], Iterator[str]]
 
 
 class Broken(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,127 +45,81 @@ class Broken(msgspec.Struct, frozen=True, kw_only=True):
     found: str
 
 
-class Told(msgspec.Struct, kw_only=True):
-    """All that was seen of one turn. ``late`` came after its end, ``rows`` is what GET gave."""
-
-    step: int
-    turn_id: str
-    readers: list[Reader] = []
-    late: list[Reader] = []
-    rows: Json = None
-    cancels: list[int] = []
-    denied: set[str] = set()
-
-    @property
-    def turn(self) -> Turn | None:
-        return next((reader.turn for reader in (*self.readers, *self.late) if reader.turn.ended), None)
-
-
-def check_turn(told: Told, effects: Sequence[Effect]) -> Iterator[Broken]:
+def check_turn(told: Told, effects: Sequence[Effect], world: World) -> Iterator[Broken]:
     """Of a turn that was accepted; ``effects`` are its own."""
+    for promise, found in _found(told, effects, world):
+        yield Broken(promise=promise, step=told.step, turn_id=told.turn_id, found=found)
 
-    def broken(promise: str, found: str) -> Broken:
-        return Broken(promise=promise, step=told.step, turn_id=told.turn_id, found=found)
 
-    for reader in (*told.readers, *told.late):
-        for wrong in reader.wrong:
-            yield broken("P9", wrong)
+def _found(told: Told, effects: Sequence[Effect], world: World) -> Iterator[tuple[str, str]]:
+    yield from (("P9", found) for found in check_readers.out_of_order(told))
+    yield from (("answers", found) for found in told.misheard)
     turn = told.turn
     if turn is None:
-        yield broken("P8", "no reader has seen its end")
-        return
-    if told.rows is None:
-        yield broken("P4", "the server does not know it")
-        return
-    for number, reader in enumerate((*told.readers, *told.late)):
-        if not reader.turn.ended:
-            yield broken("P8" if reader in told.readers else "P9", f"reader {number} has not seen its end")
-        elif (differs := _differ(_plain(reader.turn), told.rows)) is not None:
-            yield broken("P9", f"reader {number} and the rows differ in {differs}")
-    yield from (broken("P3", found) for found in _unanswered(turn))
-    yield from (broken("P2", found) for found in _on_other_arguments(turn, effects, told.denied))
-    yield from (broken("P7", found) for found in _done_twice(turn, effects))
+        yield "P8", "no reader has seen its end"
+    elif told.rows is None:
+        yield "P4", "the server does not know it"
+    else:
+        seen = Seen(told=told, turn=turn, effects=effects, world=world)
+        for promise, check in CHECKS:
+            yield from ((promise, found) for found in check(seen))
 
 
-def _plain(turn: Turn) -> Json:
-    said = {
-        "blocks": turn.blocks,
-        "rounds": turn.rounds,
-        "status": turn.status,
-        "stop_reason": turn.stop_reason,
-        "last_seq": turn.last_seq,
-    }
-    return msgspec.json.decode(msgspec.json.encode(said))
-
-
-def _differ(one: Json, rows: Json) -> str | None:
-    for field, value in one.items():
-        if value != rows[field]:
-            if not isinstance(value, list):
-                return f"{field}: {value!r}, {rows[field]!r}"
-            at = next((at for at, (a, b) in enumerate(zip(value, rows[field], strict=False)) if a != b), None)
-            return f"{field}, number {at}" if at is not None else f"{field}: {len(value)}, {len(rows[field])}"
-    return None
-
-
-def _unanswered(turn: Turn) -> Iterator[str]:
-    whole = Counter(
-        block.call_id for block in turn.blocks if isinstance(block, ToolUseBlock) and block.state == "complete"
-    )
-    results = Counter(block.call_id for block in turn.blocks if isinstance(block, ToolResultBlock))
+def _unanswered(seen: Seen) -> Iterator[str]:
+    blocks = seen.turn.blocks
+    whole = Counter(block.call_id for block in blocks if isinstance(block, ToolUseBlock) and block.state == "complete")
+    results = Counter(block.call_id for block in blocks if isinstance(block, ToolResultBlock))
     for call_id in whole.keys() | results.keys():
         if (whole[call_id], results[call_id]) != (1, 1):
             yield f"{call_id} is {whole[call_id]} whole calls and has {results[call_id]} results"
-    for block in turn.blocks:
+    for block in blocks:
         if isinstance(block, ToolResultBlock) and block.outcome is None:
             yield f"the result of {block.call_id} has no outcome"
 
 
-def _on_other_arguments(turn: Turn, effects: Sequence[Effect], denied: set[str]) -> Iterator[str]:
-    """A call that was lost with its response may have had the same id; only a read can have run by then, and an early
-    write is never lost."""
-    calls = {block.call_id: block for block in turn.blocks if isinstance(block, ToolUseBlock)}
-    for line in effects:
-        call = calls.get(line.call_id)
-        if line.call_id in denied:
-            yield f"{line.tool} of {line.call_id} ran though it was denied"
-        if line.tool == "look":
-            continue
-        if call is None or call.state != "complete":
-            yield f"{line.tool} ran for {line.call_id}, which is no whole call of the turn"
-        elif call.tool_name != line.tool or call.input != {"what": line.what, "ms": line.ms}:
-            yield f"{line.tool} of {line.call_id} ran on what={line.what} ms={line.ms}, sealed was {call.text}"
+def _still_runs(seen: Seen) -> Iterator[str]:
+    rows = seen.told.rows
+    if rows["ended_at"] is None or rows["status"] not in ("complete", "cancelled", "error"):
+        yield f"it has ended, and is said to be {rows['status']}"
 
 
-def _done_twice(turn: Turn, effects: Sequence[Effect]) -> Iterator[str]:
-    results = {block.call_id: block for block in turn.blocks if isinstance(block, ToolResultBlock)}
-    begun = Counter(line.call_id for line in effects if line.deed == "begun" and line.tool in WRITES)
-    done = Counter(line.call_id for line in effects if line.deed == "effect" and line.tool in WRITES)
-    for call_id, times in begun.items():
-        if times > 1:
-            yield f"{call_id} was begun {times} times"
-    for call_id in {line.call_id for line in effects if line.tool != "look"}:
-        keys = {line.key for line in effects if line.call_id == call_id}
-        if len(keys) > 1:
-            yield f"{call_id} ran under {len(keys)} keys"
-    for call_id, result in results.items():
-        if result.tool_name not in WRITES:
-            continue
-        # Told to stop, or out of time, it may have taken effect: the result says only that nobody waited for it.
-        if result.outcome == "ok" and done[call_id] != 1:
-            yield f"{call_id} is ok and took effect {done[call_id]} times"
-        if result.outcome == "denied" and begun[call_id]:
-            yield f"{call_id} is denied and was begun"
-        if result.outcome == "error" and done[call_id]:
-            yield f"{call_id} is an error and took effect"
+CHECKS: Final[tuple[tuple[str, Check], ...]] = (
+    ("P8", check_readers.left_waiting),
+    ("P9", check_readers.otherwise),
+    ("P9", check_readers.other_bytes),
+    ("P3", _unanswered),
+    ("hazard 14", _still_runs),
+    ("P2", check_calls.other_arguments),
+    ("P2", check_calls.unasked),
+    ("P7", check_calls.done_twice),
+    ("P7", check_calls.lies),
+    ("P11", check_people.not_cancelled),
+    ("P11", check_people.started_after_a_cancel),
+    ("steers", check_people.steers_lost),
+)
 
 
 def check_keys(effects: Sequence[Effect]) -> Iterator[Broken]:
     """Over all turns: a key of a write takes effect once."""
-    done = Counter((line.key, line.turn_id) for line in effects if line.deed == "effect" and line.tool in WRITES)
+    done = Counter(
+        (line.key, line.turn_id) for line in effects if line.deed == "effect" and line.tool in check_calls.WRITES
+    )
     for (key, turn_id), times in done.items():
         if times > 1:
             yield Broken(promise="P7", step=0, turn_id=turn_id, found=f"key {key} took effect {times} times")
+
+
+def check_heard(told: Told, turn: Turn | None, said: str, heard: set[str]) -> Iterator[Broken]:
+    """Who waited in a queue is asked at last: a turn cannot be complete of which no vendor has heard."""
+    if turn is not None and turn.status == "complete" and said not in heard:
+        yield Broken(promise="steers", step=told.step, turn_id=told.turn_id, found="it is complete and was never asked")
+
+
+def check_chat(chat: Json) -> Iterator[Broken]:
+    """Once all its turns have ended."""
+    if chat["active_turn_id"] is not None:
+        found = f"chat {chat['id']} is said to be busy"
+        yield Broken(promise="hazard 14", step=0, turn_id=chat["active_turn_id"], found=found)
 
 
 def check_verified(lines: bytes) -> Iterator[Broken]:

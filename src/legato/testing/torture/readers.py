@@ -27,6 +27,14 @@ class Gap(NamedTuple):
     until: float
 
 
+class Start(NamedTuple):
+    """A round, or a tool, began; ``at`` is when it was heard, in monotonic seconds."""
+
+    seq: int
+    at: float
+    said: str
+
+
 class Reader:
     """``wrong`` is what it was told that it should not have been."""
 
@@ -35,9 +43,15 @@ class Reader:
         self.turn = Turn()
         self.gaps: list[Gap] = []
         self.wrong: list[str] = []
+        self.lines: dict[int, bytes] = {}
+        """By seq what it was told, as it was; of one that wants each delta."""
+        self.rewinds: list[e.Rewind] = []
+        self.starts: list[Start] = []
+        self.ended: float | None = None
+        """When it heard so, in monotonic seconds."""
         self.came = 0
         self.events = 0
-        self._each = each
+        self.each = each
         self._drops = list(drops)
         self._at: float | None = None
 
@@ -59,7 +73,7 @@ class Reader:
 
     async def _once(self, session: aiohttp.ClientSession, url: str, heard: Callable[[e.Event], None]) -> None:
         drop = self._drops.pop(0) if self._drops else None
-        query = f"after={self.turn.last_seq}" + ("&deltas=each" if self._each else "")
+        query = f"after={self.turn.last_seq}" + ("&deltas=each" if self.each else "")
         timeout = ClientTimeout(total=None, sock_connect=5, sock_read=SILENCE)
         async with session.get(f"{url}/v1/turns/{self.turn_id}/events?{query}", timeout=timeout) as answer:
             if answer.status == 204:
@@ -73,6 +87,8 @@ class Reader:
             async with aclosing(_frames(answer, drop)) as frames:
                 async for data in frames:
                     event = e.decode(data)
+                    if self.each:
+                        self.lines[event.seq] = data
                     self.hear(event)
                     heard(event)
 
@@ -86,6 +102,17 @@ class Reader:
             self.gaps.append(Gap(self._at, now))
         self._at = now
         self.events += 1
+        match event:
+            case e.RoundStart():
+                self.starts.append(Start(event.seq, now, f"round {event.round}"))
+            case e.ToolStart():
+                self.starts.append(Start(event.seq, now, f"{event.tool_name} of {event.call_id}"))
+            case e.Rewind():
+                self.rewinds.append(event)
+            case e.TurnEnd():
+                self.ended = now
+            case _:
+                pass
         self.turn.apply(event)
 
 

@@ -3,71 +3,105 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
-from legato.testing.torture.checks import PROMISES, Broken
+from legato.testing.torture.checks import EFFECTS_DOUBLED, EVENTS_LOST, PROMISES, TURNS_LOST, Broken
 from legato.testing.torture.readers import Gap
+from legato.testing.torture.told import Told, Window
+
+NO_FAULT: Final = "(none)"
+SEVERAL: Final = "(several)"
+"""Of these nobody can say which it was."""
+BEFORE: Final = 0.3
+"""Seconds that a silence may begin before its fault: with the last event that was heard."""
 
 
-class Window(NamedTuple):
-    """When a fault was there, in monotonic seconds; of one turn, or of all."""
+class Toll(msgspec.Struct, kw_only=True):
+    """What was met under a fault, ``times`` it was there. ``longest`` is the longest time in seconds that a reader
+    heard nothing while the turn had something to do, of those that began with it."""
 
-    fault: str
-    since: float
-    until: float
-    turn_id: str | None = None
+    times: int = 0
+    turns_lost: int = 0
+    events_lost: int = 0
+    effects_doubled: int = 0
+    longest: float = 0.0
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """``longest`` is by fault the longest time in seconds that a reader heard nothing while the turn had something to
-    do; ``outcomes`` is how turns ended and what became of calls."""
+    """``refused`` met a busy chat, ``steered`` went into a turn that ran; all others were ``accepted``. ``outcomes`` is
+    how turns ended."""
 
     seed: int
     turns: int
     steps: int
     seconds: float = 0.0
-    faults: dict[str, int] = {}
-    longest: dict[str, float] = {}
+    tolls: dict[str, Toll] = {}
     accepted: int = 0
+    refused: int = 0
+    steered: int = 0
     ended: int = 0
     events: int = 0
     readers: int = 0
     came: int = 0
     effects: int = 0
     cancels: int = 0
+    steers: int = 0
+    answers: int = 0
     slowest_cancel: float = 0.0
     outcomes: dict[str, int] = {}
     broken: list[Broken] = []
 
 
-def longest(windows: Iterable[Window], gaps: Mapping[str, Iterable[Gap]]) -> dict[str, float]:
-    """By fault, over the gaps of each turn's readers that a window of it touches."""
-    found: dict[str, float] = {}
-    for window in windows:
-        asked = [gaps.get(window.turn_id, ())] if window.turn_id is not None else gaps.values()
-        for gap in (gap for one in asked for gap in one):
-            if gap.since < window.until and gap.until > window.since:
-                found[window.fault] = max(found.get(window.fault, 0.0), gap.until - gap.since)
-        found.setdefault(window.fault, 0.0)
+def tolls(windows: Sequence[Window], told: Sequence[Told], broken: Iterable[Broken]) -> dict[str, Toll]:
+    """By fault. What several faults touch counts for ``SEVERAL``, what none touches for ``NO_FAULT``."""
+    found = {fault: Toll(times=times) for fault, times in Counter(window.fault for window in windows).items()}
+
+    def toll(turn_id: str | None, since: float, until: float) -> Toll:
+        return found.setdefault(blamed(windows, turn_id, since, until), Toll())
+
+    for one in told:
+        for gap in _gaps(one):
+            its = toll(one.turn_id, gap.since, gap.since + BEFORE)
+            its.longest = max(its.longest, gap.until - gap.since)
+    lives = {one.turn_id: (one.posted, one.ended or one.posted) for one in told}
+    for found_out in broken:
+        its = toll(found_out.turn_id, *lives.get(found_out.turn_id or "", (0.0, 0.0)))
+        its.turns_lost += found_out.promise in TURNS_LOST
+        its.events_lost += found_out.promise in EVENTS_LOST
+        its.effects_doubled += found_out.promise in EFFECTS_DOUBLED
     return found
+
+
+def _gaps(told: Told) -> Iterator[Gap]:
+    return (gap for reader in told.readers for gap in reader.gaps)
+
+
+def blamed(windows: Iterable[Window], turn_id: str | None, since: float, until: float) -> str:
+    """The one fault that was there."""
+    faults = {
+        window.fault
+        for window in windows
+        if window.since <= until and window.until >= since and window.turn_id in (None, turn_id)
+    }
+    return NO_FAULT if not faults else faults.pop() if len(faults) == 1 else SEVERAL
 
 
 def lines(report: Report) -> Iterator[str]:
     yield (
         f"{report.turns:,} turns in {report.steps:,} steps of seed {report.seed}, {report.seconds:.0f} s: "
-        f"{report.accepted:,} accepted, {report.ended:,} ended"
+        f"{report.accepted:,} accepted and {report.ended:,} ended, {report.steered:,} said into a turn that ran, "
+        f"{report.refused:,} met a busy chat"
     )
     yield (
         f"{report.readers:,} readers came {report.came:,} times and heard {report.events:,} events; "
-        f"{report.effects:,} effects; {report.cancels:,} cancels, the slowest answered in {report.slowest_cancel:.2f} s"
+        f"{report.effects:,} effects; {report.answers:,} answers, {report.steers:,} steers, {report.cancels:,} "
+        f"cancels, the slowest answered in {report.slowest_cancel:.2f} s"
     )
     yield "ended: " + ", ".join(f"{name} {count:,}" for name, count in sorted(report.outcomes.items()))
-    yield f"{'fault':<12} {'times':>6} {'longest silence':>16}"
-    for fault, times in sorted(report.faults.items()):
-        yield f"{fault:<12} {times:>6,} {report.longest.get(fault, 0.0):>14.1f} s"
+    yield from table(report.tolls)
     counted = Counter(one.promise for one in report.broken)
     for promise, said in PROMISES.items():
         held = "held" if not counted[promise] else f"BROKEN {counted[promise]:,} times"
@@ -77,3 +111,12 @@ def lines(report: Report) -> Iterator[str]:
         yield f"seed {report.seed}, {where}turn {one.turn_id or '-'}: {one.promise}: {one.found}"
     if report.broken:
         yield f"again: legato torture --turns {report.turns} --seed {report.seed}"
+
+
+def table(tolls: Mapping[str, Toll]) -> Iterator[str]:
+    yield f"{'fault':<14} {'times':>6} {'turns lost':>11} {'events lost':>12} {'effects doubled':>16} {'silence':>9}"
+    for fault, toll in sorted(tolls.items(), key=lambda one: (one[0].startswith("("), one[0])):
+        yield (
+            f"{fault:<14} {toll.times or '':>6} {toll.turns_lost:>11,} {toll.events_lost:>12,} "
+            f"{toll.effects_doubled:>16,} {toll.longest:>7.1f} s"
+        )

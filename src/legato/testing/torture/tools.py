@@ -25,7 +25,8 @@ Deed: TypeAlias = Literal["begun", "effect", "given_up"]
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
-    """``key`` is the call's idempotency key; ``what`` and ``ms`` are the arguments that the tool ran with."""
+    """``key`` is the call's idempotency key; ``what`` and ``ms`` are the arguments that the tool ran with; ``at`` is
+    monotonic seconds, which all processes of a machine count alike."""
 
     deed: Deed
     tool: str
@@ -34,6 +35,7 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     what: str
     ms: int
+    at: float = 0.0
 
 
 def read_effects(file: Path) -> list[Effect]:
@@ -55,7 +57,14 @@ def _outside() -> Iterator[int]:
 
 def _note(deed: Deed, tool: str, what: str, ms: int, ctx: ToolContext) -> None:
     line = Effect(
-        deed=deed, tool=tool, turn_id=ctx.turn_id, call_id=ctx.call_id, key=ctx.idempotency_key, what=what, ms=ms
+        deed=deed,
+        tool=tool,
+        turn_id=ctx.turn_id,
+        call_id=ctx.call_id,
+        key=ctx.idempotency_key,
+        what=what,
+        ms=ms,
+        at=time.monotonic(),
     )
     with _outside() as file:
         if tool == "settle" and _is(line.key, "given_up"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple, assert_never
 
@@ -14,10 +15,12 @@ from legato.testing.script import Answer, Call, Cut, End, ErrorEvent, Raw, Say, 
 from legato.testing.torture.plan import Ask, PlannedRound, ProviderFault
 from legato.testing.upstream import Request
 
-SAID: Final = "torture turn {}"
+SAID: Final = "torture turn {}."
 """What a user's turn says, by which its requests are known."""
-FURTHER: Final = "torture further"
-_KNOWN: Final = re.compile(rb"torture (?:turn (\d+)|further)")
+FURTHER: Final = "torture further."
+STEERED: Final = "torture steer {}."
+_KNOWN: Final = re.compile(rb"torture (?:turn (\d+)|further)\.")
+_SAID: Final = re.compile(rb"torture (?:turn|steer) \d+\.")
 SLOW: Final = 1.5
 """Seconds before a slow vendor's headers."""
 
@@ -35,8 +38,15 @@ class Vendor:
         self._asks = {ask.turn: ask for ask in asks}
         self._asked: set[tuple[int, int]] = set()
         self.broke: list[Broke] = []
+        self.heard: set[str] = set()
+        """What users said that some request had."""
+        self.twice: set[str] = set()
+        """What some request had more than once."""
 
     def answer(self, request: Request) -> Answer:
+        said = Counter(text.decode() for text in _SAID.findall(request.raw))
+        self.heard |= said.keys()
+        self.twice |= {text for text, times in said.items() if times > 1}
         turn, number = _place(request.body)
         rounds = self._asks[turn].rounds if turn in self._asks else ()
         if number >= len(rounds):
