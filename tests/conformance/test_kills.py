@@ -190,8 +190,8 @@ async def test_killed_at_any_record_a_turn_goes_on_and_no_write_is_done_twice(
 
 @EVERY_WIRE
 async def test_a_turn_that_kills_every_server_ends_in_an_error(home: Nursery, wire: Wire, tmp_path: Path) -> None:
-    """Three times it is gone on with; then it is the turn that must end, and its calls are answered all the same."""
-    turn, bodies = await play(home, "-".join(["begun_look"] * 4), wire, tmp_path)
+    """Three times in a row it comes no further after its reply was adopted. Then it must end, its calls answered."""
+    turn, bodies = await play(home, "-".join(["begun_look", *["beginning"] * 4]), wire, tmp_path)
     assert unpaired(bodies[-1]) == []
     assert (turn.status, turn.stop_reason) == ("error", "error")
     assert turn.error is not None

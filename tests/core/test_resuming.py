@@ -10,9 +10,10 @@ from legato.core import actions as a
 from legato.core import events as e
 from legato.core import inputs as i
 from legato.core.blocks import CallError, ToolResultBlock
+from legato.core.endings import HANDED_ON
 from legato.core.fold import fold
 from legato.core.plan import HARD_END, TurnLimits
-from legato.core.resuming import recoveries
+from legato.core.resuming import RELEASED, deaths
 
 
 def text_of(play: Play, place: int) -> str:
@@ -530,15 +531,41 @@ def test_a_turn_that_only_waited_is_not_said_to_be_recovered() -> None:
     assert again.rewound_to == play.turn.last_seq
 
 
-def test_each_crash_is_counted_and_no_wait_is() -> None:
-    play = Play(client_tools=("pick",))
+def test_owners_that_die_one_after_the_other_are_counted() -> None:
+    play = Play()
+    assert deaths(play.seen) == 1
+    for died in (2, 3, 4):
+        play.say(text(0, "As I was about to"))
+        play = play.next()
+        assert deaths(play.seen) == died
+
+
+def test_an_owner_of_whom_something_stands_ends_the_count() -> None:
+    play = Play().next().next()
+    assert deaths(play.seen) == 3
+    play.say(call(0))
+    play = play.next()
+    assert deaths(play.seen) == 1
+    play = play.next().next()
+    assert deaths(play.seen) == 3
+    play.finish(0)
+    assert deaths(play.seen) == 1
+
+
+def test_an_owner_that_let_go_has_not_died() -> None:
+    play = Play().next()
+    for _ in range(5):
+        play.say([i.Noted(code=RELEASED, message=HANDED_ON)])
+        play = play.next()
+        assert deaths(play.seen) == 2
+
+
+def test_a_wait_ends_the_count() -> None:
+    play = Play(client_tools=("pick",)).next().next()
     play.say(call(0, "pick"), ended())
     play = play.answered(0, output=1)
-    assert recoveries(play.seen) == 0
-    play = play.next()
-    assert recoveries(play.seen) == 1
-    play = play.next().next()
-    assert recoveries(play.seen) == 3
+    assert deaths(play.seen) == 1
+    assert deaths(play.next().seen) == 2
 
 
 def test_a_third_owner_runs_what_two_before_it_left() -> None:

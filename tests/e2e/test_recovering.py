@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.house import MODELS, House, configured, playing, serving, upstream_environ
 
 from legato.core import events as e
-from legato.core.resuming import RECOVERED
+from legato.core.resuming import RECOVERED, RECOVERIES, RELEASED
 from legato.ports import Store
 from legato.runtime.owner import this_process
 from legato.testing.store import FaultyStore
@@ -74,7 +74,7 @@ async def test_a_turn_that_nobody_runs_is_recovering_until_it_goes_on(
             events = await house.followed(turn_id)
             ended = await seen(house, turn_id)
     assert (before, claimed, after, ended) == ({"recovering"}, {"recovering"}, {"running"}, {"complete"})
-    assert [event.code for event in events if isinstance(event, e.Notice)] == [RECOVERED]
+    assert [event.code for event in events if isinstance(event, e.Notice)] == [RELEASED, RECOVERED]
 
 
 async def test_a_turn_of_another_machine_runs_as_long_as_its_lease_does(tmp_path: Path) -> None:
@@ -113,3 +113,21 @@ async def test_a_turn_that_a_server_was_given_unheard_does_not_run_for_ever(lost
         store.back()
         turn = await house.folded("two")
     assert turn.status == "complete"
+
+
+async def test_a_turn_that_is_handed_on_again_and_again_is_not_given_up(tmp_path: Path) -> None:
+    """Servers that stop in good order take nothing of its budget, though it comes no further."""
+    async with Upstream.open() as upstream:
+        config = configured(tmp_path, environ=upstream_environ(upstream))
+        for _ in range(RECOVERIES + 3):
+            upstream.enqueue(Script([Say("Half of"), Gate("never")]))
+        upstream.enqueue(Script([Say("All of it.")]))
+        async with serving(config) as house:
+            turn_id = await house.ask("Go", model=MODELS["anthropic"])
+            await upstream.reached("never")
+        for times in range(2, RECOVERIES + 4):
+            async with serving(config):
+                await upstream.reached("never", times=times)
+        async with serving(config) as house:
+            turn = await house.folded(turn_id)
+    assert (turn.error, [block.text for block in turn.blocks]) == (None, ["All of it."])

@@ -21,3 +21,4 @@ CANCELLED = "cancelled: the turn was cancelled"
 REFUSED = "not executed: the reply was refused"
 INTERRUPTED = e.ErrorInfo(code="interrupted", message="the server stopped during the reply", retryable=True)
 GOES_ON = "the server stopped while the turn was running; the turn goes on"
+HANDED_ON = "the server stops; the turn goes on in the next one"

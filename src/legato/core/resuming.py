@@ -27,9 +27,12 @@ from legato.core.records import KeptNeed, KeptSteer, RoundRecord
 NO_KEY = -1
 """Of a call whose response is no longer read: no decoder names it."""
 RECOVERIES = 3
-"""How often a turn is taken up after a crash; a turn that brings its server down must not do so for ever."""
+"""How often in a row a turn is taken up after a crash and comes no further; a turn that brings its server down must not
+do so for ever."""
 RECOVERED = "recovered"
 """The code of the notice that says so, counted in the log."""
+RELEASED = "released"
+"""The code of the notice of a server that stops, and lets go of the turn: that is no crash."""
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,6 +212,31 @@ def lost_requests(events: Sequence[e.Event], turn: Turn) -> int:
     return begun - len(turn.folded_rounds) if begun else 1
 
 
-def recoveries(events: Sequence[e.Event]) -> int:
-    """How often the turn was taken up after a crash."""
-    return sum(isinstance(event, e.Notice) and event.code == RECOVERED for event in events)
+def deaths(events: Sequence[e.Event]) -> int:
+    """How often in a row an owner of the turn has died and nothing came of it that stands; the last one's death, for
+    which the turn is taken up now, is counted. What is said of a response without a whole call does not stand."""
+    died, further, released = 0, False, False
+    starts: dict[int, e.BlockStart] = {}
+    for event in events:
+        match event:
+            case e.BlockStart():
+                starts[event.index] = event
+            case e.BlockStop():
+                further |= _stands(starts.get(event.index), event)
+            case e.RoundStop():
+                further |= event.commitment != "orphaned"
+            case e.Notice() if event.code == RELEASED:
+                released = True
+            case e.Notice() if event.code == RECOVERED:
+                died = (0 if further else died) + (not released)
+                further = released = False
+            case _:
+                pass
+    return (0 if further else died) + (not released)
+
+
+def _stands(start: e.BlockStart | None, stop: e.BlockStop) -> bool:
+    """A call or a result, whole: whatever becomes of its response, no owner takes it back."""
+    if start is None or start.origin == "provider":
+        return False
+    return start.block_type == "tool_result" or (start.block_type == "tool_use" and stop.state == "complete")

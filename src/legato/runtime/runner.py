@@ -23,10 +23,11 @@ from legato.core import inputs as i
 from legato.core.ask import Ask
 from legato.core.blocks import CallError, Json, ToolResultBlock
 from legato.core.calls import CALL_CHANGED
+from legato.core.endings import HANDED_ON
 from legato.core.errors import InvalidRequest, StoreError
 from legato.core.messages import CORRECTION
 from legato.core.records import Answer, Intent, KeptSteer, Reading, Rest, Span, StoredTurn, TurnEnding, TurnRow
-from legato.core.resuming import Stored
+from legato.core.resuming import RELEASED, Stored
 from legato.core.turn import TurnMachine
 from legato.core.usage import UNKNOWN
 from legato.observability import count
@@ -159,8 +160,10 @@ class TurnRunner:
         self._let_go_at_boundary()
 
     def let_go(self) -> None:
-        """At once, in the middle of a block if need be; what was said is stored."""
-        if not self.lost and self._last is None:
+        """At once, in the middle of a block if need be; what was said is stored, and that this is no crash."""
+        if not self.lost and self._last is None and not self._ended.is_set():
+            self._releasing = False
+            self.receive(i.Noted(code=RELEASED, message=HANDED_ON))
             self._stop()
 
     async def quiet(self) -> None:

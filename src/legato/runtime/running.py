@@ -20,7 +20,7 @@ from legato.core import inputs as i
 from legato.core.errors import LegatoError, RequestError, StoreError
 from legato.core.plan import TurnLimits
 from legato.core.records import KeptNeed, Limits, StoredTurn, TurnRow
-from legato.core.resuming import RECOVERIES, Stored, recoveries
+from legato.core.resuming import RECOVERIES, Stored, deaths
 from legato.observability import count
 from legato.ports import Models, Resolved
 from legato.runtime.admission import Admission
@@ -334,9 +334,9 @@ class Running:
 
     def _server_of(self, row: TurnRow, events: Sequence[e.Event] = ()) -> Resolved | e.ErrorInfo:
         """Who serves its model; or why it cannot go on."""
-        tries = recoveries(events)
-        if row.status != "waiting" and tries >= RECOVERIES:
-            message = f"the server stopped {tries + 1} times while the turn was running, limit is {RECOVERIES}"
+        died = deaths(events)
+        if row.status != "waiting" and died > RECOVERIES:
+            message = f"the server stopped {died} times in a row and the turn came no further, limit is {RECOVERIES}"
             return e.ErrorInfo(code="recovery_exhausted", message=message)
         try:
             return self._models.resolve(row.model)
