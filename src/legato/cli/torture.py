@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 
 from legato.cli.failures import FAILED, MISUSED, Failed
-from legato.testing.process import ProcessFailed
 from legato.testing.torture.drive import Torture
 from legato.testing.torture.planning import make_plan
 from legato.testing.torture.report import lines
+from legato.testing.torture.servers import DidNotStart
 
 
 def run(*, turns: int, seed: int, folder: Path | None, only_plan: bool, as_json: bool) -> int:
@@ -40,7 +40,7 @@ def _torture(seed: int, turns: int, folder: Path, *, as_json: bool) -> int:
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     try:
         report = asyncio.run(Torture(seed, make_plan(seed, turns), folder, say).run())
-    except* ProcessFailed as failed:
+    except* DidNotStart as failed:
         raise Failed(str(failed.exceptions[0])) from failed
     if as_json:
         sys.stdout.write(msgspec.json.encode(report).decode() + "\n")

@@ -47,7 +47,7 @@ class Torture:
         self.report = Report(seed=seed, turns=len(self._asks), steps=len(plan))
 
     async def run(self) -> Report:
-        """Raises ``ProcessFailed`` where a server does not start."""
+        """Raises ``DidNotStart``, perhaps in a group."""
         began = time.monotonic()
         vendor = Vendor(list(self._asks.values()))
         timeout = ClientTimeout(total=ANSWERED)

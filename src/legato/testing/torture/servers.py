@@ -20,6 +20,10 @@ OVER_A_LEASE: Final = 30.0
 """Seconds: whoever was stopped for longer has lost its turns."""
 
 
+class DidNotStart(Exception):
+    """A server ended, or said nothing, before it listened."""
+
+
 class Servers:
     """``windows`` are the faults there were; ``wrong`` is what servers did that they should not.
 
@@ -43,7 +47,7 @@ class Servers:
         self._file_free = 0.0
 
     async def start(self) -> None:
-        """Raises ``ProcessFailed``."""
+        """Raises ``DidNotStart``."""
         await self._start(self._first)
 
     async def end(self) -> None:
@@ -150,5 +154,8 @@ class Servers:
                 self.wrong.append(f"SIGTERM ended it with {code}")
 
     async def _start(self, server: ServerProcess) -> None:
-        await server.start()
+        try:
+            await server.start()
+        except ProcessFailed as failed:
+            raise DidNotStart(str(failed)) from failed
         self._up.append(server)
