@@ -38,7 +38,7 @@ async def status_of(store: Store, row: TurnRow) -> e.TurnStatus:
 
 async def view(store: Store, turn_id: str, runner: TurnRunner | None) -> TurnView:
     """Raises ``NotFound``. ``runner`` is the turn's, where it runs in this process."""
-    if runner is not None:
+    if runner is not None and not runner.live.hidden:
         return running_view(runner, await store.siblings(runner.row))
     stored = await store.load(turn_id)
     if stored is None:

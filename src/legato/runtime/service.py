@@ -564,7 +564,7 @@ class TurnService:
 
     async def _view(self, turn: StoredTurn, siblings: Sequence[str]) -> TurnView:
         runner = self._running.get(turn.row.id)
-        if runner is not None:
+        if runner is not None and not runner.live.hidden:
             return looking.running_view(runner, siblings)
         if turn.row.ended_at is None:
             return await looking.view(self._store, turn.row.id, None)
