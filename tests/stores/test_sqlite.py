@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
-from tests.stores.values import Make, lines, until
+from tests.stores.values import WAIT, Make, lines, until
 
 from legato.core.blocks import TextBlock
 from legato.core.errors import Conflict, RowRefused, StoreUnavailable
@@ -175,6 +176,16 @@ def test_a_write_outlives_the_loop_that_asked_for_it(tmp_path: Path, make: Make)
         store._writer._thread.join(10)
         assert not store._writer._thread.is_alive()
         assert held.execute("SELECT last_seq FROM turn WHERE id = 't'").fetchone() == (3,)
+
+
+async def test_threads_that_wait_hold_nothing_of_their_last_job(store: SqliteStore) -> None:
+    class Found:
+        pass
+
+    read, written = [weakref.ref(await pool.run(lambda _: Found())) for pool in (store._readers, store._writer)]
+    async with asyncio.timeout(WAIT):
+        while read() is not None or written() is not None:
+            await asyncio.sleep(0)
 
 
 # Readers

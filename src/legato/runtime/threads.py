@@ -77,6 +77,7 @@ class _Worker(threading.Thread, Generic[_T]):
         while (job := self.inbox.get()) is not None:
             if not job.run(functools.partial(self._after, self, job)):
                 return
+            del job  # while the thread waits, it would hold the last call, and with it its whole turn
 
 
 class Threads(Generic[_T]):

@@ -66,6 +66,7 @@ class Readers:
                 # Set by the loop's thread; seen late, it costs one read that nobody hears of.
                 if not job.future.cancelled():
                     connection = self._do(connection, job)
+                del job  # while the thread waits, it would hold what was read last
         finally:
             if connection is not None:
                 connection.close()

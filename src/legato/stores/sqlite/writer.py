@@ -104,6 +104,7 @@ class Writer:
             jobs, stopping = self._take(wait=chore is None)
             if jobs:
                 self._commit(connection, jobs)
+                jobs = []  # while the thread waits, it would hold what was written last
                 chore = chore or self._chore(connection)
             if chore is not None and not stopping:
                 chore = _step(connection, chore)
