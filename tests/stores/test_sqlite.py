@@ -184,7 +184,7 @@ async def test_threads_that_wait_hold_nothing_of_their_last_job(store: SqliteSto
 
     read, written = [weakref.ref(await pool.run(lambda _: Found())) for pool in (store._readers, store._writer)]
     async with asyncio.timeout(WAIT):
-        while read() is not None or written() is not None:
+        while read() is not None or written() is not None:  # noqa: ASYNC110 - two threads let go of it
             await asyncio.sleep(0)
 
 
