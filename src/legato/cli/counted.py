@@ -32,6 +32,7 @@ COUNTERS: Final = MappingProxyType[str, tuple[str, Level, str]](
         "http_problems": ("requests", "counted", "requests refused"),
         "journal_rows_refused": ("store", "degraded", "turns that the store refused, and that ended for it"),
         "journal_write_retries": ("store", "counted", "writes tried again"),
+        "lease_retries": ("store", "counted", "renewals of the lease asked for again"),
         "leases_lost": ("turns", "counted", "turns let go of, since the lease could not be renewed in time"),
         "looks_broken": ("turns", "degraded", "looks for turns to take up that broke; the log says how"),
         "prompt_prefix_changed": (

@@ -30,6 +30,7 @@ from legato.runtime.looking import is_free, stored_events
 from legato.runtime.owner import is_gone
 from legato.runtime.questions import Questions
 from legato.runtime.recovery import end_interrupted, end_unstored
+from legato.runtime.renewing import Renewing
 from legato.runtime.runner import TakenUp, TurnRunner
 from legato.runtime.runners import Runners
 
@@ -94,12 +95,12 @@ class Running:
         return None if runner is None else runner.live
 
     async def look(self, tasks: TaskGroup) -> None:
-        """Until cancelled: take up what waits for an owner."""
+        """Until cancelled: take up what waits for an owner, and stay the owner of what runs here."""
         self._tasks = tasks
+        tasks.start_soon(self._renewing().run)
         for look in itertools.count():
             with anyio.move_on_after(LOOK_TIMEOUT):  # a store that hangs is asked again
                 try:
-                    await self._keep_lease()
                     if await self._house.journal.drained():
                         await self._free_released()
                         if look % ORPHANS_EVERY == 0:
@@ -191,17 +192,16 @@ class Running:
 
     # Who needs an owner
 
-    async def _keep_lease(self) -> None:
-        """Renew it in time; where it is over, every turn here is lost, and free for whoever takes it up."""
-        lease, store = self._house.lease, self._house.store
-        if lease.over:
-            for runner in list(self._runners.values()):
-                runner.lose()
-        if lease.due or lease.over:
-            sent = lease.sent()
-            if self._runners:
-                await store.renew(self._owner)
-            lease.renewed(sent)
+    def _renewing(self) -> Renewing:
+        house = self._house
+        return Renewing(
+            house.store, house.lease, owner=self._owner, needed=lambda: bool(self._runners), lost=self._lose
+        )
+
+    def _lose(self) -> None:
+        """Every turn here is free for whoever takes it up."""
+        for runner in list(self._runners.values()):
+            runner.lose()
 
     async def _free_released(self) -> None:
         """Whoever takes a turn up shuts out what still lies in our spool: it is stored first."""
