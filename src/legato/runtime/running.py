@@ -25,9 +25,9 @@ from legato.observability import count
 from legato.ports import Models, Resolved
 from legato.runtime.admission import Admission
 from legato.runtime.house import House
+from legato.runtime.leases import Leases
 from legato.runtime.live import LiveLog
-from legato.runtime.looking import is_free, stored_events
-from legato.runtime.owner import is_gone
+from legato.runtime.looking import stored_events
 from legato.runtime.questions import Questions
 from legato.runtime.recovery import end_interrupted, end_unstored
 from legato.runtime.renewing import Renewing
@@ -77,6 +77,7 @@ class Running:
         """Let go of here, and still ours in the store."""
         self._queued: dict[str, str] = {}
         """Turns that were queued here, each with the chat that it waits for."""
+        self._leases = Leases(house.clock.monotonic)
         self._tasks: TaskGroup | None = None
         self.closing = False
 
@@ -213,11 +214,16 @@ class Running:
     async def _take_up_orphans(self) -> None:
         """Of processes of this machine it is known at once whether they live; of others, by their lease."""
         store = self._house.store
-        overdue = await store.overdue()
-        unended = [row for row in await store.unended() if row.status not in ("waiting", "queued")]
-        dead = [row for row in unended if is_gone(row.owner)]
-        for turn_id in {row.id for row in (*overdue, *dead)} - self._runners.keys():
-            self.take_up_soon(turn_id)
+        unended = [
+            row
+            for row in await store.unended()
+            if row.status not in ("waiting", "queued") and row.id not in self._runners
+        ]
+        self._leases.see(unended)
+        overdue = {row.id for row in await store.overdue()}
+        for row in unended:
+            if self._leases.over(row, overdue=row.id in overdue):
+                self.take_up_soon(row.id)
         self._find_strays([row.id for row in unended if row.owner == self._owner])
 
     def _find_strays(self, ours: Sequence[str]) -> None:
@@ -284,8 +290,10 @@ class Running:
             return None
         if row.status == "queued":
             return await self._claim_queued(row)
-        if turn_id not in self._claimed and row.status != "waiting" and not await is_free(house.store, row):
-            return None
+        if turn_id not in self._claimed and row.status != "waiting":
+            overdue = await house.store.overdue(turn_id)
+            if not self._leases.over(row, overdue=bool(overdue)):
+                return None
         if not await house.journal.drained():  # a newer epoch would leave what lies there of it in its file
             return None
         if not await house.store.claim(turn_id, epoch=row.epoch + 1, owner=self._owner):
