@@ -105,7 +105,7 @@ class Shell:
         self._url = url
         self._ids: dict[str, str] = {}
 
-    def run(self, lines: str) -> str:
+    def run(self, lines: str, *, bound: float = BOUND) -> str:
         """Standard output; every command of the block must succeed."""
         lines = lines.replace(PAGES_URL, self._url)
         for name, value in self._ids.items():
@@ -119,7 +119,7 @@ class Shell:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=BOUND,
+            timeout=bound,
             check=False,
         )
         assert done.returncode == 0, f"{lines}\n{done.stdout}\n{done.stderr}"

@@ -45,8 +45,9 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 @pytest.fixture(scope="module")
 def said(stage: Stage) -> dict[str, str]:
-    """What each block of commands puts out; run once, in their order. Those that set up and serve are left out."""
-    ours = [fence.body for fence in fences(PAGE, "sh") if not re.match(r"make |\.venv/bin/legato serve", fence.body)]
+    """What each block of commands puts out; run once, in their order. Without those that set up, serve and torture."""
+    left_out = r"make |\.venv/bin/legato (serve|torture)"
+    ours = [fence.body for fence in fences(PAGE, "sh") if not re.match(left_out, fence.body)]
     return {body: stage.shell.run(body) for body in ours}
 
 
@@ -78,6 +79,12 @@ def test_the_terminal_shows_the_answer_and_what_was_stored(said: dict[str, str])
     assert "Here is what I found" in out
     assert "Find the dragon" in out
     assert "doc_search" in out
+
+
+def test_what_is_kept_proves_itself_and_nothing_is_degraded(said: dict[str, str]) -> None:
+    out = output(said, "legato verify")
+    assert re.search(r"legato\.db: \d+ turns of \d+ chats, \d+ events: nothing is wrong", out)
+    assert "nothing is degraded" in out
 
 
 def test_the_server_with_tools_of_your_own_says_its_model_and_its_tools(stage: Stage) -> None:
@@ -129,6 +136,16 @@ def test_without_a_key_the_script_provider_plays_the_first_command(tmp_path: Pat
         stream = events(Shell(at, running.url).run(command))
     assert {event["block_type"] for event in stream if event["type"] == "block_start"} >= {"thinking", "tool_result"}
     assert stream[-1]["seq"] > 57
+
+
+@pytest.mark.slow
+def test_the_server_that_is_tortured_keeps_its_promises(tmp_path: Path) -> None:
+    (command,) = (fence.body for fence in fences(PAGE, "sh") if "legato torture" in fence.body)
+    with desk(tmp_path, {}) as at:
+        out = Shell(at, "http://127.0.0.1:9").run(command, bound=50)
+    assert out.startswith("20 turns in ")
+    assert " held " in out
+    assert "BROKEN" not in out
 
 
 def test_every_page_is_reached_from_the_readme() -> None:
