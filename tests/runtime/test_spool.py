@@ -139,6 +139,17 @@ async def test_what_a_killed_process_left_is_drained_by_the_next(tmp_path: Path)
     assert names(tmp_path) == []
 
 
+async def test_a_file_made_after_the_clock_was_set_back_comes_behind_those_made_before(tmp_path: Path) -> None:
+    store, folder = FaultyStore(), tmp_path / "spool"
+    turn_id = await begun(store)
+    made = of_a_dead_process(folder, make.said(turn_id, 1, 3))
+    first = made.rename(folder / made.name.replace(made.name[:14], "29999999999999"))
+    second = of_a_dead_process(folder, make.said(turn_id, 4, 6), make.ending(turn_id))
+    assert files_in(folder) == [first, second]
+    assert await Spool(folder).drain(store)
+    assert await lines(store, turn_id) == make.segment(1, 6).lines
+
+
 async def test_what_a_living_process_has_is_stored_before_others_look_at_its_turns_and_stays_its_own(
     tmp_path: Path,
 ) -> None:

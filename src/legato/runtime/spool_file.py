@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import struct
 import time
 import uuid
@@ -28,6 +29,7 @@ _HEADER = struct.Struct(">III")
 GROUP_BYTES = 4_194_304
 """Read at once: one write may be larger, and then comes alone."""
 
+_MADE = re.compile(r"\d{14}(?=-)")
 _decoder = msgspec.msgpack.Decoder(TurnWrite)
 
 
@@ -58,7 +60,7 @@ def kept_in(folder: Path) -> list[KeptSpool]:
 def set_aside(folder: Path, writes: Sequence[TurnWrite]) -> None:
     """In a file that stays from the start. Raises ``OSError``."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _put(folder / f"{_new_name()}.0.kept", MAGIC + b"".join(map(_record, writes)))
+    _put(folder / f"{_new_name(folder)}.0.kept", MAGIC + b"".join(map(_record, writes)))
     _sync_folder(folder)
 
 
@@ -107,7 +109,7 @@ class SpoolFile:
         """Raises ``OSError``."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Under another name until it is locked: else whoever looks meanwhile takes it for one that was left.
-        name = _new_name()
+        name = _new_name(folder)
         new, path = folder / f"{name}.new", folder / f"{name}.spool"
         descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
@@ -222,9 +224,11 @@ def _is_cut(rest: bytes) -> bool:
     return len(payload) < length or zlib.crc32(payload) != checksum
 
 
-def _new_name() -> str:
-    """Files are drained in the order of their names: by the time they were made."""
-    return f"{time.time_ns() // 1_000_000:014d}-{uuid.uuid4().hex[:12]}"
+def _new_name(folder: Path) -> str:
+    """Files are drained in the order of their names: by the time they were made, and behind those that are there, also
+    when the clock was set back since."""
+    made = [int(name[0]) for file in folder.iterdir() if (name := _MADE.match(file.name))]
+    return f"{max([time.time_ns() // 1_000_000, *(before + 1 for before in made)]):014d}-{uuid.uuid4().hex[:12]}"
 
 
 def _record(write: TurnWrite) -> bytes:
