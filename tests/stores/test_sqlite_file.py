@@ -40,6 +40,27 @@ async def test_a_new_file_has_the_newest_schema_and_a_write_ahead_log(tmp_path: 
     assert pragma(path, "integrity_check") == "ok"
 
 
+async def test_a_log_that_a_long_read_let_grow_is_cut_when_it_begins_anew(
+    tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "CHECKPOINT_PAGES", 10)
+    monkeypatch.setattr(schema, "WAL_BYTES", 65_536)
+    path, wal = tmp_path / "legato.db", tmp_path / "legato.db-wal"
+    store = await open_sqlite(path)
+    turn_id = (await make.begun(store)).assistant.id
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM turn").fetchone()
+        for piece in range(20):
+            await store.keep_output(turn_id, "call", piece * 100_000, b"x" * 100_000, epoch=0)
+        other.execute("COMMIT")
+    assert wal.stat().st_size > 1_000_000
+    for piece in range(20, 23):
+        await store.keep_output(turn_id, "call", piece * 100_000, b"x", epoch=0)
+    assert wal.stat().st_size <= 65_536
+    await store.close()
+
+
 async def test_what_was_stored_is_there_after_reopening(tmp_path: Path, make: Make) -> None:
     store = await open_sqlite(str(tmp_path / "legato.db"))
     new = await make.begun(store)

@@ -27,6 +27,8 @@ BUSY_TIMEOUT = 3_000
 WAL_PATIENCE = 5.0
 # Pages of 4 KiB in the write-ahead log before they are moved into the database: one fsync for about 16 MiB.
 CHECKPOINT_PAGES = 4_000
+# Bytes of its file, once it begins anew: a long read in another program may have let it grow beyond all measure.
+WAL_BYTES = 67_108_864
 
 
 def open_writer(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
@@ -44,6 +46,7 @@ def open_writer(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
         _use_wal(connection, path)
         connection.execute(f"PRAGMA synchronous = {'FULL' if synchronous == 'full' else 'NORMAL'}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
         migrate(connection, path, migrations())
     except sqlite3.Error as error:
         connection.close()
