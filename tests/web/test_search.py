@@ -13,7 +13,8 @@ from aiohttp import web
 from tests.web.local import Handler, bare, gives, sends_to, site
 
 from legato.core.errors import ToolError
-from legato.tools.web.search import Found, Question, Recency, searcher_of, tidied
+from legato.tools.web.engine import Found, Question, Recency
+from legato.tools.web.search import searcher_of, tidied
 from legato.tools.web.settings import Backend, SearchSettings
 
 pytestmark = pytest.mark.anyio

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from legato.tools.web.search import Found, Question, Refusal, Request
+from legato.tools.web.engine import Found, Question, Refusal, Request
 
 BASE_URL = "https://api.search.brave.com"
 _WORDS = 50

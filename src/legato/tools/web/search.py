@@ -8,15 +8,18 @@ from __future__ import annotations
 import html
 import re
 import urllib.request
-from collections.abc import Mapping
-from typing import Literal, Protocol, TypeAlias, assert_never
+from typing import assert_never
 
 import aiohttp
 import msgspec
 from yarl import URL
 
 from legato.core.errors import ToolError
+from legato.tools.web.brave import Brave
+from legato.tools.web.engine import Engine, Found, Question, Request
+from legato.tools.web.searxng import Searxng
 from legato.tools.web.settings import USER_AGENT, SearchSettings
+from legato.tools.web.tavily import Tavily
 
 ANSWER_BYTES = 2_097_152
 """Of one answer, unpacked: twenty results with their snippets are 100 KB."""
@@ -27,52 +30,6 @@ _SNIPPET = 600
 """Characters: three or four sentences; what is longer is read with ``web_fetch``."""
 _URL = 2_048
 _DETAIL = 300
-
-Recency: TypeAlias = Literal["day", "week", "month", "year"]
-
-
-class Question(msgspec.Struct, frozen=True, kw_only=True):
-    query: str
-    results: int
-    recency: Recency | None = None
-
-
-class Found(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One result, in plain text. ``published`` is as the engine says it."""
-
-    title: str
-    url: str
-    snippet: str = ""
-    published: str | None = None
-
-
-class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """``json`` makes it a POST."""
-
-    url: str
-    params: Mapping[str, str] = msgspec.field(default_factory=dict)
-    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
-    json: Mapping[str, object] | None = None
-
-
-class Refusal(msgspec.Struct, frozen=True, kw_only=True):
-    """What a status other than 200 means to this engine, where it is not what it means to all."""
-
-    code: str | None = None
-    detail: str = ""
-
-
-class Engine(Protocol):
-    """A wire. All of it is pure."""
-
-    name: str
-
-    def request(self, question: Question) -> Request: ...
-
-    def results(self, body: bytes) -> list[Found]:
-        """Raises ``msgspec.DecodeError`` for what is no answer of this engine."""
-
-    def refusal(self, status: int, body: bytes) -> Refusal: ...
 
 
 class Searcher:
@@ -158,10 +115,6 @@ class Searcher:
 
 
 def searcher_of(settings: SearchSettings) -> Searcher:
-    from legato.tools.web.brave import Brave
-    from legato.tools.web.searxng import Searxng
-    from legato.tools.web.tavily import Tavily
-
     match settings.backend:
         case "tavily":
             engine: Engine = Tavily(settings.api_key or "", base_url=settings.base_url)

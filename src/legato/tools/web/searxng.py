@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from legato.tools.web.search import Found, Question, Refusal, Request
+from legato.tools.web.engine import Found, Question, Refusal, Request
 
 _RANGES = {"day": "day", "week": "month", "month": "month", "year": "year"}
 _NO_JSON = "the instance gives no JSON: its settings.yml must list json in search.formats"

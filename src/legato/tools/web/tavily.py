@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from legato.tools.web.search import Found, Question, Refusal, Request
+from legato.tools.web.engine import Found, Question, Refusal, Request
 
 BASE_URL = "https://api.tavily.com"
 _QUOTA = frozenset({432, 433})

@@ -11,9 +11,10 @@ from legato.core.context import ToolContext
 from legato.ports import Tool
 from legato.tools.declare import tool, tool_of
 from legato.tools.web.doorway import URL_CHARACTERS, shown
+from legato.tools.web.engine import Question, Recency
 from legato.tools.web.fetching import Fetcher
 from legato.tools.web.pages import check_installed
-from legato.tools.web.search import Question, Recency, Searcher, searcher_of
+from legato.tools.web.search import Searcher, searcher_of
 from legato.tools.web.settings import FetchSettings, SearchSettings, WebSettings
 
 _GRACE = 5.0
