@@ -45,6 +45,15 @@ async def test_without_a_fault_it_is_the_store_beneath(store: FaultyStore) -> No
     assert store.calls == ["create_chat", "chat"]
 
 
+async def test_it_stands_in_front_of_the_store_it_is_put_over(store: FaultyStore) -> None:
+    empty = FaultyStore()
+    with pytest.raises(RuntimeError, match="no store behind this one"):
+        await empty.ping()
+    assert empty.over(store) is empty
+    await empty.ping()
+    assert store.calls == ["ping"]
+
+
 async def test_away_fails_every_call_until_it_is_back(store: FaultyStore) -> None:
     store.away()
     for call in (store.chat("c"), store.create_chat(CHAT), store.ping()):

@@ -1,12 +1,13 @@
 """A store with faults over a real one: slow, away, full, standing still, losing its answer.
 
 ```python
-store = FaultyStore(SqliteStore(…))
-store.away()                                    # every call raises StoreUnavailable, until
-store.back()
-store.hold("write")                             # writes stand
-await store.reached("write")
-store.back()
+store = FaultyStore()
+async with legato.open("test.db", around=store.over) as service:
+    store.away()                                # every call raises StoreUnavailable, until
+    store.back()
+    store.hold("write")                         # writes stand
+    await store.reached("write")
+    store.back()
 ```
 A call meets the faults that are set when it comes to them: one that stands while the store goes away fails.
 ``tear`` is the fault of a power cut: the end of a file never reached the disk.
@@ -20,7 +21,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from legato.core.blocks import ToolResultBlock
 from legato.core.errors import RowRefused, StoreUnavailable
@@ -67,8 +68,8 @@ EVERYTHING = frozenset({"*"})
 class FaultyStore:
     """A ``Store``. Each fault is for the calls named, or for those it is about; the last one said counts."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store | None = None) -> None:
+        self._real = store
         self._marks = Marks()
         self._slow: tuple[frozenset[str], float] = (frozenset(), 0.0)
         self._failing: tuple[frozenset[str], str] = (frozenset(), "")
@@ -79,6 +80,11 @@ class FaultyStore:
         self._failures_left: int | None = None
         self.calls: list[str] = []
         """The name of every call, in the order they came."""
+
+    def over(self, store: Store) -> Self:
+        """Stand in front of this one from now on."""
+        self._real = store
+        return self
 
     # -- faults
 
@@ -118,6 +124,12 @@ class FaultyStore:
     async def reached(self, name: str, *, times: int = 1, patience: float = PATIENCE) -> None:
         """Return once ``name`` was called ``times`` times. Raises ``TimeoutError`` after ``patience`` seconds."""
         await self._marks.wait(name, times, patience)
+
+    @property
+    def _store(self) -> Store:
+        if self._real is None:
+            raise RuntimeError("there is no store behind this one: open a service with `around=store.over`")
+        return self._real
 
     async def _meet(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
         self.calls.append(name)
