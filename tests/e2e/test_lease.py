@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sqlite3
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import httpx
 import pytest
-from tests.e2e.house import MODELS, Child, spawned, unpaired, upstream_environ
+from tests.e2e.house import BOUND, MODELS, Child, results_in, spawned, unpaired, upstream_environ
 
 from legato.core import events as e
 from legato.core.blocks import TextBlock, ToolResultBlock
@@ -23,7 +25,19 @@ pytestmark = pytest.mark.anyio
 TOOLS = '''
 from pathlib import Path
 
-from legato import tool
+from legato import ToolContext, ToolError, tool
+
+def paid(key: str) -> str:
+    """Nothing has come in so far."""
+    raise ToolError("no payment came in")
+
+@tool(effect="write", reconcile=paid)
+def pay(*, ctx: ToolContext) -> str:
+    """Take your time."""
+    ctx.emit("begun")
+    Path("go").read_text()
+    Path("landed").write_text("paid")
+    return "paid"
 
 @tool(effect="write")
 def note(what: str) -> str:
@@ -35,14 +49,16 @@ def note(what: str) -> str:
 WAIT = LEASE_SECONDS + 30
 
 
-async def gone_on(path: Path, turn_id: str) -> None:
-    """Until the turn has ended in the file."""
-    while True:
-        with contextlib.closing(sqlite3.connect(path)) as database:
-            [(ended_at,)] = database.execute("SELECT ended_at FROM turn WHERE id = ?", [turn_id]).fetchall()
-        if ended_at is not None:
-            return
-        await anyio.sleep(0.2)
+def lease_over(path: Path, turn_id: str) -> None:
+    """As if the turn's owner had not renewed it for long."""
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE turn SET lease_until = '2000-01-01T00:00:00.000Z' WHERE id = ?", [turn_id])
+
+
+async def ended(child: Child, turn_id: str) -> list[e.Event]:
+    """All that is said of the turn, to its end; the lease of its owner may have to run out first."""
+    with anyio.fail_after(WAIT):
+        return [event async for event in child.events(turn_id, each=True)]
 
 
 async def heard(child: Child, turn_id: str, events: list[e.Event]) -> None:
@@ -73,11 +89,9 @@ async def test_a_process_that_wakes_up_after_its_lease_has_lost_its_turn(tmp_pat
             await upstream.reached("asleep")
             await first.until(turn_id, lambda event: isinstance(event, e.BlockDelta))
             first.signal(signal.SIGSTOP)
-            with anyio.fail_after(WAIT):
-                await gone_on(tmp_path / "legato.db", turn_id)
+            whole = await ended(second, turn_id)
             upstream.release("asleep")
             first.signal(signal.SIGCONT)
-            whole = await second.followed(turn_id, each=True)
             again = await first.followed(turn_id, each=True)
             readers.cancel_scope.cancel()
         assert not unpaired(upstream.requests[-1].body)
@@ -89,3 +103,31 @@ async def test_a_process_that_wakes_up_after_its_lease_has_lost_its_turn(tmp_pat
     assert fold(again).blocks == turn.blocks
     said_by_the_first = [event for event in events if event.seq < e.EPOCH_SIZE]
     assert not [event for event in said_by_the_first if isinstance(event, e.BlockStart) and event.block_type != "text"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(90)
+async def test_that_a_write_was_not_done_is_not_believed_while_its_owner_is_only_stopped(tmp_path: Path) -> None:
+    """P7: the outside says so, and the effect lands when the owner wakes up."""
+    for name in ("go", "landed"):
+        os.mkfifo(tmp_path / name)
+    async with Upstream.open() as upstream:
+        environ = upstream_environ(upstream)
+        upstream.enqueue(Script([Call("pay")]), Script([Say("I will look.")]))
+        async with (
+            spawned(tmp_path, environ=environ, tools=TOOLS) as first,
+            spawned(tmp_path, environ=environ, tools=TOOLS) as second,
+        ):
+            turn_id = await first.ask("Go", model=MODELS["anthropic"])
+            await first.until(turn_id, lambda event: isinstance(event, e.BlockDelta) and event.text == "begun")
+            first.signal(signal.SIGSTOP)
+            lease_over(tmp_path / "legato.db", turn_id)
+            turn = fold(await ended(second, turn_id))
+            first.signal(signal.SIGCONT)
+            with anyio.fail_after(BOUND):
+                await anyio.to_thread.run_sync((tmp_path / "go").write_text, "go", abandon_on_cancel=True)
+                landed = await anyio.to_thread.run_sync((tmp_path / "landed").read_text, abandon_on_cancel=True)
+        [told] = results_in(upstream.requests[-1].body).values()
+    [result] = [block for block in turn.blocks if isinstance(block, ToolResultBlock)]
+    assert (turn.status, result.outcome, landed) == ("complete", "unknown", "paid")
+    assert "check before repeating" in told

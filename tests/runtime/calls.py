@@ -108,7 +108,7 @@ class Bench:
         with anyio.fail_after(PATIENCE):
             return await self.toolbox.run(call, emit=self.shown.append, cancel=flag or self.flag)
 
-    async def reconcile(self, name: str | None = None, /) -> ToolFinished:
+    async def reconcile(self, name: str | None = None, /, *, dead: bool = True) -> ToolFinished:
         with anyio.fail_after(PATIENCE):
             return await self.toolbox.reconcile(
                 turn_id="turn",
@@ -116,6 +116,7 @@ class Bench:
                 tool_name=name or self._name,
                 idempotency_key="key",
                 epoch=EPOCH,
+                dead=dead,
                 cancel=self.flag,
             )
 

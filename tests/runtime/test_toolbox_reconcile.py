@@ -73,6 +73,16 @@ async def test_who_knows_that_nothing_happened_says_so() -> None:
     )
 
 
+async def test_that_nothing_happened_is_not_believed_while_whoever_began_the_call_may_live() -> None:
+    def ask(key: str) -> object:
+        raise ToolError(f"no payment {key} came in")
+
+    finished = await Bench(pays(ask)).reconcile(dead=False)
+    assert finished.outcome == "unknown"
+    assert "may be alive and still do it" in str(finished.error)
+    assert (await Bench(pays(lambda _: "paid")).reconcile(dead=False)).outcome == "ok"
+
+
 async def broken(key: str) -> object:
     raise ConnectionError("refused")
 

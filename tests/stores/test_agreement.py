@@ -124,7 +124,8 @@ intents = st.builds(
     tool_name=words,
     input=st.just({}),
     input_sha256=words,
-    idempotency_key=words,
+    idempotency_key=st.sampled_from(["key", "other"]),
+    owner=st.none() | words,
 )
 needs = st.builds(
     Need, call_id=calls, nr=st.integers(1, 2), kind=st.just("input"), input_sha256=words, state=outputs, message=words

@@ -124,7 +124,14 @@ ROUND = RoundRecord(
 )
 READING = Reading(call_id="c1", text="what the model reads", formatter="look", version=3)
 INTENT = Intent(
-    call_id="c1", round=1, index=3, tool_name="look", input={"a": 1}, input_sha256="ee", idempotency_key="key"
+    call_id="c1",
+    round=1,
+    index=3,
+    tool_name="look",
+    input={"a": 1},
+    input_sha256="ee",
+    idempotency_key="key",
+    owner="p",
 )
 SPANS = (
     Span(kind="round", name="1", round=1, start_ms=0.0, end_ms=12.5),
@@ -366,6 +373,18 @@ async def test_everything_of_a_write_comes_back_equal(store: Store, make: Make) 
     assert list(await store.intents(turn_id)) == [INTENT]
     assert stored.row.last_seq == 9
     assert await store.spans(turn_id) == SPANS
+
+
+async def test_an_intent_names_who_starts_its_call_last_and_is_replaced_by_no_other(store: Store, make: Make) -> None:
+    turn_id = (await make.begun(store)).assistant.id
+    again, other = (msgspec.structs.replace(INTENT, owner=name) for name in ("q", "r"))
+    other = msgspec.structs.replace(other, idempotency_key="other")
+    await store.write([make.said(turn_id, 1, 3, intents=(INTENT,))])
+    assert await store.claim(turn_id, epoch=1, owner="q")
+    await store.write([make.said(turn_id, 1_000_001, 1_000_002, epoch=1, intents=(again,))])
+    assert list(await store.intents(turn_id)) == [again]
+    await store.write([make.said(turn_id, 1_000_003, 1_000_004, epoch=1, intents=(other,))])
+    assert list(await store.intents(turn_id)) == [again]
 
 
 async def test_a_write_can_be_repeated_in_any_order(store: Store, make: Make) -> None:

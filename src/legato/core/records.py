@@ -119,7 +119,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True):
-    """A call with effects is about to start. ``input_sha256`` is over the canonical JSON of ``input``."""
+    """A call with effects is about to start. ``input_sha256`` is over the canonical JSON of ``input``; ``owner`` is the
+    process that starts it, the last one where it is started again with an answer."""
 
     call_id: str
     round: int
@@ -128,6 +129,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     input: dict[str, Json]
     input_sha256: str
     idempotency_key: str
+    owner: str | None = None
 
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
@@ -222,10 +224,10 @@ class TurnWrite(msgspec.Struct, frozen=True, kw_only=True):
     """Everything of one turn that one flush stores, all of it or nothing of it. Writing it twice changes nothing.
 
     ``blocks`` are those closed by this segment. ``rounds`` replace the rows of the same (round, attempt), ``steers``
-    those of the same id; ``readings`` and ``intents`` never replace a row that is there. ``needs`` are new; ``taken``
-    are those, by call id and ``nr``, whose answer the turn has gone on with. ``dropped_blocks`` (by index) and
-    ``dropped_rounds`` (round, attempt) are stored already and fell to this segment's ``rewind``: their rows go, before
-    ``blocks`` and ``rounds`` are put.
+    those of the same id, ``intents`` those of the same key; ``readings`` never replace a row that is there. ``needs``
+    are new; ``taken`` are those, by call id and ``nr``, whose answer the turn has gone on with. ``dropped_blocks`` (by
+    index) and ``dropped_rounds`` (round, attempt) are stored already and fell to this segment's ``rewind``: their rows
+    go, before ``blocks`` and ``rounds`` are put.
     """
 
     turn_id: str

@@ -1,6 +1,8 @@
 """What became of a call that had begun when its process died: the outside is asked, by the tool's ``reconcile``.
 
-Nothing is run again here. Where the outside does not say, the model is told that nobody knows.
+Nothing is run again here. Where the outside does not say, the model is told that nobody knows. Where it says that
+nothing happened, that is believed only of a process that surely is dead: one that was stopped, or is on another
+machine, may wake up and go on with what it was at.
 """
 
 from __future__ import annotations
@@ -25,6 +27,10 @@ from legato.runtime.toolcall import Workshop
 from legato.runtime.watch import End, Raised, Returned, Watch, Whose
 
 UNKNOWN = CallError("interrupted", "interrupted; it may have taken effect; check before repeating")
+NOT_YET = CallError(
+    "interrupted",
+    "interrupted; it has not taken effect so far, but its server may be alive and still do it; check before repeating",
+)
 
 NOT_ASKED = "threads_exhausted"
 
@@ -32,10 +38,13 @@ NOT_ASKED = "threads_exhausted"
 class Reconciling:
     """``settled`` is called once."""
 
-    def __init__(self, *, turn_id: str, call_id: str, epoch: int, cancel: CancelFlag, workshop: Workshop) -> None:
+    def __init__(
+        self, *, turn_id: str, call_id: str, epoch: int, dead: bool, cancel: CancelFlag, workshop: Workshop
+    ) -> None:
         self._turn_id = turn_id
         self._call_id = call_id
         self._epoch = epoch
+        self._dead = dead
         self._cancel = cancel
         self._workshop = workshop
 
@@ -70,12 +79,11 @@ class Reconciling:
             watch.log_raised(end.error, "could not say what became of a call: its reconcile raised")
         return end
 
-    @staticmethod
-    def _meaning(end: End) -> tuple[Outcome, Json | Spill, CallError | UnsetType]:
+    def _meaning(self, end: End) -> tuple[Outcome, Json | Spill, CallError | UnsetType]:
         if isinstance(end, Returned) and end.value is not None:
             return "ok", end.value, UNSET
         if isinstance(end, Raised) and isinstance(end.error, ToolError) and end.error.code != NOT_ASKED:
-            return "error", None, described(end.error)
+            return ("error", None, described(end.error)) if self._dead else ("unknown", None, NOT_YET)
         return "unknown", None, UNKNOWN
 
     async def _finished(self, outcome: Outcome, output: Json | Spill, error: CallError | UnsetType) -> ToolFinished:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
 import anyio
@@ -37,6 +37,7 @@ from legato.runtime.backoff import backoff
 from legato.runtime.house import House
 from legato.runtime.journal import PersistenceFailedError, Tail
 from legato.runtime.live import LiveLog
+from legato.runtime.owner import is_gone
 from legato.runtime.requests import Requests
 from legato.runtime.timeline import TimelineRecorder
 from legato.runtime.toolbox import CancelFlag, StartedCall
@@ -49,10 +50,12 @@ SOFT_SHARE = 0.8
 
 class TakenUp(msgspec.Struct, frozen=True, kw_only=True):
     """What is stored of a turn that goes on with a new owner: its rows, its log, and where its time went.
-    ``wait_until`` is set where it waited; ``wait_over``: nobody answered until then."""
+    ``begun_by`` has by call id the process that was about to start it. ``wait_until`` is set where the turn waited;
+    ``wait_over``: nobody answered until then."""
 
     turn: StoredTurn
     stored: Stored
+    begun_by: Mapping[str, str | None]
     spans: Sequence[Span]
     cancelled: bool
     wait_until: str | None
@@ -293,7 +296,7 @@ class TurnRunner:
                 if self._request is not None:
                     self._request.cancel()
             case a.StoreIntent():
-                self._tail.add_intent(action.intent)
+                self._tail.add_intent(msgspec.structs.replace(action.intent, owner=self.row.owner))
                 tasks.start_soon(self._store_intent, action.intent)
             case a.StartTool():
                 flag = self._flags[action.call_id] = CancelFlag()
@@ -433,12 +436,14 @@ class TurnRunner:
 
     async def _reconcile(self, asked: a.Reconcile, flag: CancelFlag) -> None:
         await self._once_counted()
+        begun_by = None if self._taken_up is None else self._taken_up.begun_by.get(asked.call_id)
         end = await self._house.toolbox.reconcile(
             turn_id=self.row.id,
             call_id=asked.call_id,
             tool_name=asked.tool_name,
             idempotency_key=asked.idempotency_key,
             epoch=self.row.epoch,
+            dead=begun_by is not None and is_gone(begun_by),
             cancel=flag,
         )
         del self._flags[asked.call_id]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import anyio
 import msgspec
@@ -328,16 +328,16 @@ class Running:
         if kept is None or chat is None:
             return None
         events = await stored_events(store, row.id)
-        intents = {intent.call_id for intent in await store.intents(row.id)}
+        begun_by = {intent.call_id: intent.owner for intent in await store.intents(row.id)}
         stored = Stored(
-            events=events, intents=intents, needs=await store.needs(row.id), steers=await store.steers(row.id)
+            events=events, intents=begun_by.keys(), needs=await store.needs(row.id), steers=await store.steers(row.id)
         )
         match self._server_of(row, events):
             case e.ErrorInfo() as error:
                 await end_interrupted(store, kept.row, stored, clock=self._house.clock, error=error)
                 return None
             case resolved:
-                taken_up = await self._as_it_was(row, kept, stored)
+                taken_up = await self._as_it_was(row, kept, stored, begun_by)
                 return self._keep(self._make(kept.row, chat, resolved, taken_up=taken_up))
 
     def _server_of(self, row: TurnRow, events: Sequence[e.Event] = ()) -> Resolved | e.ErrorInfo:
@@ -351,7 +351,9 @@ class Running:
         except RequestError as refused:
             return e.ErrorInfo(code=refused.code, message=refused.message)
 
-    async def _as_it_was(self, row: TurnRow, kept: StoredTurn, stored: Stored) -> TakenUp:
+    async def _as_it_was(
+        self, row: TurnRow, kept: StoredTurn, stored: Stored, begun_by: Mapping[str, str | None]
+    ) -> TakenUp:
         if row.status != "waiting":
             count("turns_recovered")
             _logger.warning("turn %s lost its server: it goes on here", row.id)
@@ -360,6 +362,7 @@ class Running:
         return TakenUp(
             turn=kept,
             stored=stored,
+            begun_by=begun_by,
             spans=await self._house.store.spans(row.id),
             cancelled=kept.row.cancel_requested,
             wait_until=None if wait_over or not _still_waits(stored.needs) else waited,

@@ -73,14 +73,25 @@ class Toolbox:
             showing.close()
 
     async def reconcile(
-        self, *, turn_id: str, call_id: str, tool_name: str, idempotency_key: str, epoch: int, cancel: CancelFlag
+        self,
+        *,
+        turn_id: str,
+        call_id: str,
+        tool_name: str,
+        idempotency_key: str,
+        epoch: int,
+        dead: bool,
+        cancel: CancelFlag,
     ) -> ToolFinished:
         """Ask the tool's ``reconcile`` what became of a call that may have taken effect. Raises as ``run`` does.
 
-        ``ok`` with its output, ``error`` where it surely did not, else ``unknown``.
+        ``ok`` with its output, ``error`` where it surely did not, else ``unknown``. ``dead``: the process that began
+        the call surely does not run any more, so what has not taken effect will not.
         """
         tool = self._tools.get(tool_name)
-        asked = Reconciling(turn_id=turn_id, call_id=call_id, epoch=epoch, cancel=cancel, workshop=self._workshop)
+        asked = Reconciling(
+            turn_id=turn_id, call_id=call_id, epoch=epoch, dead=dead, cancel=cancel, workshop=self._workshop
+        )
         return await asked.settled(tool, idempotency_key)
 
     def close(self) -> None:

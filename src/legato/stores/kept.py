@@ -95,7 +95,9 @@ class Kept:
             if key not in self.rounds or self.rounds[key][0] <= seq:
                 self.rounds[key] = (seq, again(_round, record))
         for intent in one.intents:
-            self.intents.setdefault(intent.call_id, again(_intent, intent))
+            there = self.intents.get(intent.call_id)
+            if there is None or there.idempotency_key == intent.idempotency_key:
+                self.intents[intent.call_id] = again(_intent, intent)
         for reading in one.readings:
             self.readings.setdefault(reading.call_id, again(_reading, reading))
         for need in one.needs:

@@ -31,12 +31,17 @@ def _upsert(table: str, columns: str, key: str, guard: str) -> str:
     )
 
 
-# A row is replaced unless it says something newer; an intent and a reading are never replaced.
+# A row is replaced unless it says something newer; a reading is never replaced, an intent only by its own again.
 UPSERT_BLOCK = _upsert("block", rows.BLOCK, "turn_id, idx", "excluded.seq >= block.seq")
 UPSERT_ROUND = _upsert("round", rows.ROUND, "turn_id, round, attempt", "excluded.seq >= round.seq")
 UPSERT_RESULT = _upsert("call", rows.RESULT, "turn_id, call_id", "true")
 UPSERT_SPANS = _upsert("timeline", rows.TIMELINE, "turn_id", "excluded.seq >= timeline.seq")
-ADD_INTENT = _upsert("call", rows.INTENT, "turn_id, call_id", "call.idempotency_key IS NULL")
+ADD_INTENT = _upsert(
+    "call",
+    rows.INTENT,
+    "turn_id, call_id",
+    "call.idempotency_key IS NULL OR call.idempotency_key = excluded.idempotency_key",
+)
 ADD_READING = _upsert("call", rows.READING, "turn_id, call_id", "call.formatter IS NULL")
 # The answer and what was made of it stay.
 UPSERT_NEED = _upsert("need", rows.NEED, "turn_id, call_id, nr", "excluded.seq >= need.seq")

@@ -212,12 +212,12 @@ class _Reader:
             ),
             readings=tuple(
                 self._read(
-                    ((*one[:2], *one[8:11]) for one in calls if one[9] is not None),
+                    ((*one[:2], *one[9:12]) for one in calls if one[10] is not None),
                     lambda one: f"call {one[1]}",
                     rows.reading_of,
                 )
             ),
-            results={one[1]: one[11] for one in calls if one[11] is not None},
+            results={one[1]: one[12] for one in calls if one[12] is not None},
             needs=tuple(
                 self._read(
                     self._fetched(rows.KEPT_NEED + ", call_id, nr, kind", "need", "place"),

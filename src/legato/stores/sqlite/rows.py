@@ -44,7 +44,7 @@ ROUND = (
     " cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, cost_usd, usage_source, notices, steers,"
     " seq"
 )
-INTENT = "turn_id, call_id, round, idx, tool_name, input, input_sha256, idempotency_key"
+INTENT = "turn_id, call_id, round, idx, tool_name, input, input_sha256, idempotency_key, owner"
 RESULT = "turn_id, call_id, result_idx"
 READING = "turn_id, call_id, reading, formatter, version"
 NEED = "turn_id, call_id, nr, kind, body, seq"
@@ -237,6 +237,7 @@ def intent_row(turn_id: str, intent: Intent) -> Row:
         as_json(intent.input),
         intent.input_sha256,
         intent.idempotency_key,
+        intent.owner,
     )
 
 
@@ -249,6 +250,7 @@ def intent_of(found: Found) -> Intent:
         input=_decode_object(found[5]),
         input_sha256=found[6],
         idempotency_key=found[7],
+        owner=found[8],
     )
 
 
