@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -202,6 +202,13 @@ def drive(
             return shell.run
         shell.make(moves[(choices.pop(0) if choices else 0) % len(moves)])
     raise AssertionError(f"the turn did not end within {PATIENCE} steps")
+
+
+def cut_anywhere(life: Life, cut: i.Input) -> Iterator[Run]:
+    """The life once for each of its steps, cut before it. A life is short, so that a step drawn by chance is mostly
+    past its end."""
+    for step in range(len(drive(machine_for(life), life).steps)):
+        yield drive(machine_for(life), life, cut=(step, cut))
 
 
 def replay(machine: TurnMachine, inputs: Sequence[i.Input]) -> list[a.Action]:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.json import encode as json
-from tests.core.drive import drive, machine_for, replay
+from tests.core.drive import cut_anywhere, drive, machine_for, replay
 from tests.core.turns import FATAL, RETRYABLE, TOOLS, Life, interruptions, lives
 
 from legato.core import actions as a
@@ -187,39 +187,40 @@ CUTS: st.SearchStrategy[i.Input] = st.one_of(
 )
 
 
-@given(lives(), st.integers(0, 60), CUTS)
-def test_a_turn_cut_at_any_moment_ends_with_every_call_answered(life: Life, step: int, cut: i.Input) -> None:
-    run = drive(machine_for(life), life, cut=(step, cut))
-    assert_every_call_is_answered_once(run.machine.turn)
-    assert picture(run.machine.turn) == picture(fold(run.events))
+@given(lives(), CUTS)
+def test_a_turn_cut_at_any_moment_ends_with_every_call_answered(life: Life, cut: i.Input) -> None:
+    for run in cut_anywhere(life, cut):
+        assert_every_call_is_answered_once(run.machine.turn)
+        assert picture(run.machine.turn) == picture(fold(run.events))
 
 
-@given(lives(disturbed=False), st.integers(0, 60), st.sampled_from([i.CancelRequested(), i.TimeUp(kind="hard")]))
-def test_nothing_starts_and_nothing_is_asked_after_a_cancel(life: Life, step: int, cut: i.Input) -> None:
-    run = drive(machine_for(life), life, cut=(step, cut))
-    places = [place for place, (fed, _) in enumerate(run.steps) if fed is cut]
-    after = [action for _, actions in run.steps[places[0] :] for action in actions] if places else []
-    assert not [
-        action for action in after if isinstance(action, a.StartTool | a.StoreIntent | a.CallModel | e.ToolStart)
-    ]
-    if places and isinstance(cut, i.CancelRequested):
-        assert (run.machine.turn.status, run.machine.turn.stop_reason) == ("cancelled", "cancelled")
+@given(lives(disturbed=False), st.sampled_from([i.CancelRequested(), i.TimeUp(kind="hard")]))
+def test_nothing_starts_and_nothing_is_asked_after_a_cancel(life: Life, cut: i.Input) -> None:
+    for run in cut_anywhere(life, cut):
+        places = [place for place, (fed, _) in enumerate(run.steps) if fed is cut]
+        after = [action for _, actions in run.steps[places[0] :] for action in actions] if places else []
+        assert not [
+            action for action in after if isinstance(action, a.StartTool | a.StoreIntent | a.CallModel | e.ToolStart)
+        ]
+        if places and isinstance(cut, i.CancelRequested):
+            assert (run.machine.turn.status, run.machine.turn.stop_reason) == ("cancelled", "cancelled")
 
 
-@given(lives(), st.integers(0, 60))
-def test_a_call_starts_at_most_once_and_is_told_to_stop_only_while_it_runs(life: Life, step: int) -> None:
-    running: set[str] = set()
-    started: set[str] = set()
-    for fed, actions in drive(machine_for(life), life, cut=(step, i.CancelRequested())).steps:
-        if isinstance(fed, i.ToolFinished):
-            running.discard(fed.call_id)
-        for action in actions:
-            if isinstance(action, a.StartTool):
-                assert action.call_id not in started
-                running.add(action.call_id)
-                started.add(action.call_id)
-            if isinstance(action, a.CancelTool):
-                assert action.call_id in running
+@given(lives())
+def test_a_call_starts_at_most_once_and_is_told_to_stop_only_while_it_runs(life: Life) -> None:
+    for run in cut_anywhere(life, i.CancelRequested()):
+        running: set[str] = set()
+        started: set[str] = set()
+        for fed, actions in run.steps:
+            if isinstance(fed, i.ToolFinished):
+                running.discard(fed.call_id)
+            for action in actions:
+                if isinstance(action, a.StartTool):
+                    assert action.call_id not in started
+                    running.add(action.call_id)
+                    started.add(action.call_id)
+                if isinstance(action, a.CancelTool):
+                    assert action.call_id in running
 
 
 @given(lives())

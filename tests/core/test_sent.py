@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.core.drive import drive, machine_for, user_turn
+from tests.core.drive import cut_anywhere, drive, machine_for, user_turn
 from tests.core.pairing import flat, violations
 from tests.core.turns import FATAL, RETRYABLE, Life, interruptions, lives
 
@@ -31,12 +31,12 @@ CUTS: st.SearchStrategy[i.Input] = st.one_of(
 )
 
 
-@given(lives(), st.integers(0, 60), CUTS)
+@given(lives(), CUTS)
 def test_after_a_turn_cut_at_any_moment_the_next_request_is_one_that_no_provider_refuses(
-    life: Life, step: int, cut: i.Input
+    life: Life, cut: i.Input
 ) -> None:
-    run = drive(machine_for(life), life, cut=(step, cut))
-    assert violations(messages([ASKED, run.stored(), ASKED_AGAIN])) == []
+    for run in cut_anywhere(life, cut):
+        assert violations(messages([ASKED, run.stored(), ASKED_AGAIN])) == []
 
 
 @given(lives())
@@ -57,10 +57,10 @@ def is_taken_back(block: ask.SentBlock) -> bool:
     return isinstance(block, ask.SentThinking) or (isinstance(block, ask.SentToolUse) and block.origin == "provider")
 
 
-@given(lives(), st.integers(0, 60), CUTS)
-def test_a_request_begins_with_the_request_before_it(life: Life, step: int, cut: i.Input) -> None:
-    run = drive(machine_for(life), life, cut=(step, cut))
-    assert_only_grows([sent for _, sent in run.requests])
+@given(lives(), CUTS)
+def test_a_request_begins_with_the_request_before_it(life: Life, cut: i.Input) -> None:
+    for run in cut_anywhere(life, cut):
+        assert_only_grows([sent for _, sent in run.requests])
 
 
 @given(lives(), lives())
