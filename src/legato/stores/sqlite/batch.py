@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from legato.core.blocks import ToolResultBlock, ToolUseBlock
 from legato.core.errors import RowRefused, StaleEpoch
 from legato.core.records import LogSegment, Rest, TurnEnding, TurnWrite
-from legato.stores.segments import missing, order
+from legato.stores.segments import Range, missing, order
 from legato.stores.sqlite import rows
 from legato.stores.sqlite.failures import GUILTY_ROW, refused
 from legato.stores.sqlite.packing import RAW, UNPACKED
@@ -59,6 +59,12 @@ DROP_ROUND = "DELETE FROM round WHERE turn_id = ? AND round = ? AND attempt = ? 
 DROP_CALL = "DELETE FROM call WHERE turn_id = ? AND call_id = ?"
 DROP_NEEDS = "DELETE FROM need WHERE turn_id = ? AND call_id = ?"
 
+# Of all turns at once: a write that comes again costs no more statements than a new one, however slow the disk is.
+OVERLAPPING = """
+SELECT log.turn_id, log.first_seq, log.last_seq
+FROM json_each(?) AS asked JOIN log ON log.turn_id = json_extract(asked.value, '$[0]')
+WHERE log.last_seq >= json_extract(asked.value, '$[1]') AND log.first_seq <= json_extract(asked.value, '$[2]')
+"""
 STANDINGS = """
 SELECT id, epoch, last_seq, ended_at IS NOT NULL FROM turn WHERE id IN (SELECT value FROM json_each(?))
 """
@@ -99,7 +105,8 @@ class Batch:
         self._connection = connection
         self._writes = writes
         self._standings = self._read_standings()
-        self._segments: list[Row] = []
+        self._ranges = self._read_ranges()
+        self._segments: list[tuple[str, int, int, bytes]] = []
         self._blocks: list[Row] = []
         self._results: list[Row] = []
         self._rounds: list[Row] = []
@@ -133,6 +140,21 @@ class Batch:
         ids = rows.as_json([one.turn_id for one in self._writes])
         found = self._connection.execute(STANDINGS, (ids,)).fetchall()
         return {turn_id: _Standing(epoch, last_seq, bool(ended)) for turn_id, epoch, last_seq, ended in found}
+
+    def _read_ranges(self) -> dict[str, list[Range]]:
+        """What is stored already of what comes again."""
+        again = [
+            (one.turn_id, one.segment.first_seq, one.segment.last_seq)
+            for one in self._writes
+            if one.segment is not None
+            and (standing := self._standings.get(one.turn_id)) is not None
+            and one.segment.first_seq <= standing.last_seq
+        ]
+        ranges: dict[str, list[Range]] = {}
+        if again:
+            for turn_id, first, last in self._connection.execute(OVERLAPPING, (rows.as_json(again),)):
+                ranges.setdefault(turn_id, []).append((first, last))
+        return ranges
 
     def _take(self, one: TurnWrite, standing: _Standing) -> None:
         turn_id, seq = one.turn_id, order(one)
@@ -177,29 +199,29 @@ class Batch:
         if new and standing.ended:
             self._reopened.append((turn_id,))
 
-    def _overlapping(self, turn_id: str, segment: LogSegment) -> list[tuple[int, int]]:
-        self._store_segments()
-        return self._connection.execute(
-            "SELECT first_seq, last_seq FROM log WHERE turn_id = ? AND last_seq >= ? AND first_seq <= ?"
-            " ORDER BY first_seq",
-            (turn_id, segment.first_seq, segment.last_seq),
-        ).fetchall()
-
-    def _store_segments(self) -> None:
-        self._connection.executemany(ADD_SEGMENT, self._segments)
-        self._segments.clear()
+    def _overlapping(self, turn_id: str, segment: LogSegment) -> list[Range]:
+        """Of those stored, and those that this batch adds. Two writes of one turn may both have asked for one."""
+        added = ((first, last) for of, first, last, _ in self._segments if of == turn_id)
+        stored = {*self._ranges.get(turn_id, ()), *added}
+        return sorted(one for one in stored if one[1] >= segment.first_seq and one[0] <= segment.last_seq)
 
     def _store_rows(self) -> None:
-        advanced = [(one.epoch, one.last_seq, turn_id) for turn_id, one in self._standings.items()]
-        self._connection.executemany(ADVANCE, advanced)
-        self._store_segments()
+        advanced: list[Row] = [(one.epoch, one.last_seq, turn_id) for turn_id, one in self._standings.items()]
+        self._store_all(ADVANCE, advanced)
+        self._store_all(ADD_SEGMENT, self._segments)
         self._store_tables()
-        for turn_id, rest in self._rests:
-            self._connection.execute(REST, (rest.wait_until, turn_id))
-        for turn_id, ending in self._endings:
-            self._end(turn_id, ending)
-        if self._reopened:
-            self._connection.executemany(f"UPDATE turn SET packed = {UNPACKED} WHERE id = ?", self._reopened)
+        self._store_all(REST, [(rest.wait_until, turn_id) for turn_id, rest in self._rests])
+        self._store_all(END_TURN, [(*rows.ending_row(ending), turn_id) for turn_id, ending in self._endings])
+        self._store_all(RETURN_STEERS, [(turn_id,) for turn_id, _ in self._endings])
+        # Once all have ended: the next turn of a chat is none that ended with the one before it.
+        self._store_all(
+            FREE_CHAT, [{"turn": turn_id, "ended_at": ending.ended_at} for turn_id, ending in self._endings]
+        )
+        self._store_all(f"UPDATE turn SET packed = {UNPACKED} WHERE id = ?", self._reopened)
+
+    def _store_all(self, statement: str, found: Sequence[Row] | Sequence[dict[str, str]]) -> None:
+        if found:
+            self._connection.executemany(statement, found)
 
     def _store_tables(self) -> None:
         for statement, found in (
@@ -210,14 +232,8 @@ class Batch:
             (ADD_READING, self._readings),
             (UPSERT_SPANS, self._spans),
         ):
-            if found:
-                self._connection.executemany(statement, found)
-                found.clear()
+            self._store_all(statement, found)
+            found.clear()
         for statement, row in self._needs:
             self._connection.execute(statement, row)
         self._needs.clear()
-
-    def _end(self, turn_id: str, ending: TurnEnding) -> None:
-        self._connection.execute(END_TURN, (*rows.ending_row(ending), turn_id))
-        self._connection.execute(RETURN_STEERS, (turn_id,))
-        self._connection.execute(FREE_CHAT, {"turn": turn_id, "ended_at": ending.ended_at})
