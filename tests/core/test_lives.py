@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.json import encode as json
 from tests.core.drive import cut_anywhere, drive, machine_for, replay
-from tests.core.turns import FATAL, RETRYABLE, TOOLS, Life, interruptions, lives
+from tests.core.turns import FATAL, RETRYABLE, TOOLS, Life, any_lives, interruptions
 
 from legato.core import actions as a
 from legato.core import events as e
@@ -34,7 +34,7 @@ def picture(turn: Turn) -> dict[str, object]:
     }
 
 
-@given(lives())
+@given(any_lives())
 def test_events_count_from_one_without_a_hole_and_end_once_at_the_end(life: Life) -> None:
     events = drive(machine_for(life), life).events
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
@@ -44,13 +44,13 @@ def test_events_count_from_one_without_a_hole_and_end_once_at_the_end(life: Life
     assert [type(event) for event in events].count(e.TurnEnd) == 1
 
 
-@given(lives())
+@given(any_lives())
 def test_the_machine_is_the_fold_of_what_it_said(life: Life) -> None:
     run = drive(machine_for(life), life)
     assert picture(run.machine.turn) == picture(fold(run.events))
 
 
-@given(lives())
+@given(any_lives())
 def test_merging_deltas_changes_no_fold(life: Life) -> None:
     events = drive(machine_for(life), life).events
     merged = squash(events)
@@ -62,14 +62,14 @@ def test_merging_deltas_changes_no_fold(life: Life) -> None:
     )
 
 
-@given(lives())
+@given(any_lives())
 def test_the_block_rows_are_the_fold(life: Life) -> None:
     run = drive(machine_for(life), life)
     assert tuple(block for _, block in sorted(run.rows.items())) == fold(run.events).blocks
     assert not run.machine.turn.open
 
 
-@given(lives(), st.lists(st.integers(0, 60), max_size=6))
+@given(any_lives(), st.lists(st.integers(0, 60), max_size=6))
 def test_a_log_stored_in_any_segments_is_read_back_as_the_same_events(life: Life, cuts: list[int]) -> None:
     events = drive(machine_for(life), life).events
     places = sorted({0, len(events), *(cut for cut in cuts if cut < len(events))})
@@ -80,7 +80,7 @@ def test_a_log_stored_in_any_segments_is_read_back_as_the_same_events(life: Life
     assert [e.encode(event) for event in read] == [e.encode(event) for event in events]
 
 
-@given(lives())
+@given(any_lives())
 def test_merging_lines_leaves_the_bytes_of_all_others_alone(life: Life) -> None:
     lines = [e.encode(event) for event in drive(machine_for(life), life).events]
     merged = squash_lines(lines)
@@ -94,7 +94,7 @@ def first_seq(event: e.Event) -> int:
     return event.first_seq if isinstance(event, e.BlockDelta) and isinstance(event.first_seq, int) else event.seq
 
 
-@given(lives(), st.lists(st.tuples(st.integers(0, 80), st.booleans()), max_size=6), st.booleans())
+@given(any_lives(), st.lists(st.tuples(st.integers(0, 80), st.booleans()), max_size=6), st.booleans())
 def test_a_reader_who_is_cut_and_comes_back_misses_nothing_and_sees_nothing_twice(
     life: Life, visits: list[tuple[int, bool]], last_merged: bool
 ) -> None:
@@ -113,7 +113,7 @@ def test_a_reader_who_is_cut_and_comes_back_misses_nothing_and_sees_nothing_twic
     assert picture(turn) == picture(fold(e.decode(line) for line in lines))
 
 
-@given(lives())
+@given(any_lives())
 def test_every_closed_block_carries_the_length_and_the_hash_of_its_text(life: Life) -> None:
     run = drive(machine_for(life), life)
     for block in run.machine.turn.blocks:
@@ -126,13 +126,13 @@ def test_every_closed_block_carries_the_length_and_the_hash_of_its_text(life: Li
             assert (block.length, block.sha256) == (len(data), hashlib.sha256(data).hexdigest())
 
 
-@given(lives())
+@given(any_lives())
 def test_blocks_are_numbered_in_the_order_they_open_without_a_hole(life: Life) -> None:
     started = [event.index for event in drive(machine_for(life), life).events if isinstance(event, e.BlockStart)]
     assert started == list(range(len(started)))
 
 
-@given(lives())
+@given(any_lives())
 def test_a_block_opens_before_its_deltas_and_nothing_comes_after_its_stop(life: Life) -> None:
     is_open: set[int] = set()
     for event in drive(machine_for(life), life).events:
@@ -149,13 +149,13 @@ def test_a_block_opens_before_its_deltas_and_nothing_comes_after_its_stop(life: 
     assert not is_open
 
 
-@given(lives())
+@given(any_lives())
 def test_the_same_inputs_make_the_same_actions(life: Life) -> None:
     run = drive(machine_for(life), life)
     assert replay(machine_for(life), run.inputs) == run.actions
 
 
-@given(lives())
+@given(any_lives())
 def test_a_later_owner_counts_from_its_epoch(life: Life) -> None:
     first = drive(machine_for(life), life).events
     fourth = drive(machine_for(life, epoch=3), life).events
@@ -175,7 +175,7 @@ def assert_every_call_is_answered_once(turn: Turn) -> None:
         assert call.index < answer.index
 
 
-@given(lives())
+@given(any_lives())
 def test_every_sealed_call_gets_exactly_one_result(life: Life) -> None:
     run = drive(machine_for(life), life)
     assert_every_call_is_answered_once(run.machine.turn)
@@ -187,14 +187,14 @@ CUTS: st.SearchStrategy[i.Input] = st.one_of(
 )
 
 
-@given(lives(), CUTS)
+@given(any_lives(), CUTS)
 def test_a_turn_cut_at_any_moment_ends_with_every_call_answered(life: Life, cut: i.Input) -> None:
     for run in cut_anywhere(life, cut):
         assert_every_call_is_answered_once(run.machine.turn)
         assert picture(run.machine.turn) == picture(fold(run.events))
 
 
-@given(lives(disturbed=False), st.sampled_from([i.CancelRequested(), i.TimeUp(kind="hard")]))
+@given(any_lives(disturbed=False), st.sampled_from([i.CancelRequested(), i.TimeUp(kind="hard")]))
 def test_nothing_starts_and_nothing_is_asked_after_a_cancel(life: Life, cut: i.Input) -> None:
     for run in cut_anywhere(life, cut):
         places = [place for place, (fed, _) in enumerate(run.steps) if fed is cut]
@@ -206,7 +206,7 @@ def test_nothing_starts_and_nothing_is_asked_after_a_cancel(life: Life, cut: i.I
             assert (run.machine.turn.status, run.machine.turn.stop_reason) == ("cancelled", "cancelled")
 
 
-@given(lives())
+@given(any_lives())
 def test_a_call_starts_at_most_once_and_is_told_to_stop_only_while_it_runs(life: Life) -> None:
     for run in cut_anywhere(life, i.CancelRequested()):
         running: set[str] = set()
@@ -223,7 +223,7 @@ def test_a_call_starts_at_most_once_and_is_told_to_stop_only_while_it_runs(life:
                     assert action.call_id in running
 
 
-@given(lives())
+@given(any_lives())
 def test_a_call_with_effects_starts_only_once_its_intent_is_stored_and_its_response_has_ended_well(life: Life) -> None:
     run = drive(machine_for(life), life)
     stored: set[str] = set()
@@ -247,7 +247,7 @@ def test_a_call_with_effects_starts_only_once_its_intent_is_stored_and_its_respo
                     pass
 
 
-@given(lives())
+@given(any_lives())
 def test_a_tool_runs_on_the_arguments_that_were_sealed(life: Life) -> None:
     run = drive(machine_for(life), life)
     uses = {block.call_id: block for block in run.machine.turn.blocks if isinstance(block, ToolUseBlock)}
@@ -258,7 +258,7 @@ def test_a_tool_runs_on_the_arguments_that_were_sealed(life: Life) -> None:
             assert use.text in {"", json(action.input).decode()}
 
 
-@given(lives())
+@given(any_lives())
 def test_calls_with_effects_run_one_at_a_time_in_their_lane_in_call_order(life: Life) -> None:
     run = drive(machine_for(life), life)
     uses = {block.call_id: block for block in run.machine.turn.blocks if isinstance(block, ToolUseBlock)}
@@ -282,7 +282,7 @@ def test_calls_with_effects_run_one_at_a_time_in_their_lane_in_call_order(life: 
                 pass
 
 
-@given(lives())
+@given(any_lives())
 def test_no_more_calls_run_at_once_than_the_limit(life: Life) -> None:
     running: set[str] = set()
     for fed, actions in drive(machine_for(life), life).steps:
@@ -327,7 +327,7 @@ def without_chance(said: tuple[i.ProviderInput, ...]) -> tuple[i.ProviderInput, 
     return tuple(calm)
 
 
-@given(lives(disturbed=False), _CALM, st.lists(st.integers(0, 7), max_size=40))
+@given(any_lives(disturbed=False), _CALM, st.lists(st.integers(0, 7), max_size=40))
 def test_timing_never_decides_which_call_runs_nor_with_which_key(
     life: Life, limits: TurnLimits, others: list[int]
 ) -> None:

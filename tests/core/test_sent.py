@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.drive import cut_anywhere, drive, machine_for, user_turn
 from tests.core.pairing import flat, violations
-from tests.core.turns import FATAL, RETRYABLE, Life, interruptions, lives
+from tests.core.turns import FATAL, RETRYABLE, Life, any_lives, interruptions
 
 from legato.core import ask
 from legato.core import inputs as i
@@ -31,7 +31,7 @@ CUTS: st.SearchStrategy[i.Input] = st.one_of(
 )
 
 
-@given(lives(), CUTS)
+@given(any_lives(), CUTS)
 def test_after_a_turn_cut_at_any_moment_the_next_request_is_one_that_no_provider_refuses(
     life: Life, cut: i.Input
 ) -> None:
@@ -39,7 +39,7 @@ def test_after_a_turn_cut_at_any_moment_the_next_request_is_one_that_no_provider
         assert violations(messages([ASKED, run.stored(), ASKED_AGAIN])) == []
 
 
-@given(lives())
+@given(any_lives())
 def test_every_request_of_a_turn_is_one_that_no_provider_refuses(life: Life) -> None:
     for _, sent in drive(machine_for(life), life).requests:
         assert violations(sent) == []
@@ -57,20 +57,20 @@ def is_taken_back(block: ask.SentBlock) -> bool:
     return isinstance(block, ask.SentThinking) or (isinstance(block, ask.SentToolUse) and block.origin == "provider")
 
 
-@given(lives(), CUTS)
+@given(any_lives(), CUTS)
 def test_a_request_begins_with_the_request_before_it(life: Life, cut: i.Input) -> None:
     for run in cut_anywhere(life, cut):
         assert_only_grows([sent for _, sent in run.requests])
 
 
-@given(lives(), lives())
+@given(any_lives(), any_lives())
 def test_a_following_turn_begins_with_all_that_was_sent_before(first: Life, second: Life) -> None:
     one = drive(machine_for(first), first)
     two = drive(machine_for(second, turn_id="turn-2"), second, history=[ASKED, one.stored(), ASKED_AGAIN])
     assert_only_grows([sent for _, sent in [*one.requests, *two.requests]])
 
 
-@given(lives())
+@given(any_lives())
 def test_nothing_unsigned_nothing_partial_and_nothing_orphaned_is_sent(life: Life) -> None:
     stored = drive(machine_for(life), life).stored()
     sent = [block for _, block in flat(messages([ASKED, stored]))]
@@ -95,7 +95,7 @@ def test_nothing_unsigned_nothing_partial_and_nothing_orphaned_is_sent(life: Lif
                 pass
 
 
-@given(lives())
+@given(any_lives())
 def test_a_result_is_read_once_it_will_be_sent_and_never_read_again(life: Life) -> None:
     stored = drive(machine_for(life), life).stored()
     assert unread([stored]) == []

@@ -303,13 +303,14 @@ def lives(draw: st.DrawFn, *, disturbed: bool = True, patient: bool = False) -> 
     )
 
 
-def _busy_response(chance: Random) -> tuple[i.ProviderInput, ...]:
+def _busy_response(chance: Random, *, patient: bool) -> tuple[i.ProviderInput, ...]:
     """A few whole calls that could all run, perhaps with words between them, and mostly a good end."""
     said: list[i.ProviderInput] = []
     for place in range(chance.randint(1, 3)):
         if chance.random() < 0.3:
             said += [i.BlockOpened(key=place, block_type="text"), i.Delta(place, "so"), i.BlockClosed(key=place)]
-        name = chance.choice(["look", "ask_look", "ask_first", "eager_put", CLIENT_TOOL, CLIENT_TOOL, *PATIENT_TOOLS])
+        patiently = ["ask_look", "ask_first", CLIENT_TOOL, CLIENT_TOOL, *PATIENT_TOOLS] if patient else [*TOOLS]
+        name = chance.choice(["look", "eager_put", *patiently])
         given: dict[str, Json] = chance.choice([{}, {}, {"n": 0}, {"n": 1}])
         said += [
             i.BlockOpened(key=10 + place, block_type="tool_use", tool_name=name, input=given),
@@ -321,7 +322,7 @@ def _busy_response(chance: Random) -> tuple[i.ProviderInput, ...]:
     return (*said, i.ResponseEnded(stop_reason=chance.choice(reasons), provider_reason=None))
 
 
-def _busy_life(seed: int) -> Life:
+def _busy_life(seed: int, *, patient: bool) -> Life:
     chance = Random(seed)
     return Life(
         limits=TurnLimits(
@@ -329,14 +330,19 @@ def _busy_life(seed: int) -> Life:
             calls_per_round=chance.choice([1, 64, 64, 64]),
             parallel_calls=chance.choice([1, 16]),
         ),
-        tools=tuple(PATIENT_TOOLS),
-        responses=tuple(_busy_response(chance) for _ in range(chance.randint(1, 3))),
+        tools=tuple(PATIENT_TOOLS if patient else TOOLS),
+        responses=tuple(_busy_response(chance, patient=patient) for _ in range(chance.randint(1, 3))),
         choices=tuple(chance.randrange(24) for _ in range(60)),
         endings=(),
     )
 
 
-def busy_lives() -> st.SearchStrategy[Life]:
-    """In which much is called, waited for and asked. Evenly spread by a seed: what hypothesis draws is mostly simple,
-    and in a simple life nobody waits."""
-    return st.integers(0, 2**64).map(_busy_life)
+def busy_lives(*, patient: bool = True) -> st.SearchStrategy[Life]:
+    """In which much is called, and waited for and asked if ``patient``. Evenly spread by a seed: what hypothesis draws
+    is mostly simple, and in a simple life nobody waits."""
+    return st.integers(0, 2**64).map(partial(_busy_life, patient=patient))
+
+
+def any_lives(*, disturbed: bool = True) -> st.SearchStrategy[Life]:
+    """Those of both kinds in which nobody is waited for."""
+    return st.one_of(lives(disturbed=disturbed), busy_lives(patient=False))
