@@ -558,9 +558,11 @@ async def test_a_deleted_chat_cancels_its_turn_and_leaves_nothing(tmp_path: Path
         await upstream.hung_up(1)
         for path in ("/v1/chats/mine", "/v1/turns/answer", f"/v1/turns/{started['user_turn']['id']}"):
             assert (await house.client.get(path)).status_code == 404
+        spent = await house.client.post("/v1/turns", json={"input": "Hello?", "chat_id": "mine", "turn_id": "answer"})
+        assert (spent.status_code, spent.json()["code"]) == (409, "turn_id_reused")
         upstream.enqueue(Script([Say("Anew.")]))
-        assert (await echo_start(house, chat_id="mine", turn_id="answer"))["chat"]["id"] == "mine"
-        assert (await house.folded("answer")).status == "complete"
+        assert (await echo_start(house, chat_id="mine", turn_id="another"))["chat"]["id"] == "mine"
+        assert (await house.folded("another")).status == "complete"
 
 
 # What can be seen of it

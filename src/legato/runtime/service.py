@@ -6,7 +6,6 @@ the moment their end is.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
@@ -21,11 +20,10 @@ from legato.clock import SystemClock
 from legato.core import events as e
 from legato.core import inputs as i
 from legato.core import lines as log_lines
-from legato.core.ask import SentToolResult
-from legato.core.errors import Conflict, InvalidRequest, LegatoError, NotFound, Overloaded, StoreUnavailable
+from legato.core.errors import InvalidRequest, NotFound
 from legato.core.plan import TurnLimits
 from legato.core.posts import PatchChat, PostApproval, PostChat, PostSteer, PostToolResults, PostTurn
-from legato.core.records import Accepted, AlreadyMade, Answer, Busy, Datum, Queued, QueueFull, StoredTurn, TurnRow
+from legato.core.records import Answer, Datum, StoredTurn, TurnRow
 from legato.core.views import (
     CancelKept,
     Cancelled,
@@ -33,7 +31,6 @@ from legato.core.views import (
     ChatView,
     ModelPage,
     ModelView,
-    ReadResult,
     Started,
     Steered,
     SteerView,
@@ -43,11 +40,10 @@ from legato.core.views import (
     TurnPage,
     TurnView,
 )
-from legato.ports import Begun, Clock, Formatters, Models, Store, Tools
+from legato.ports import Clock, Formatters, Models, Store, Tools
 from legato.runtime import looking
-from legato.runtime.admission import Admission, AdmissionLimits, Admissions
+from legato.runtime.admission import AdmissionLimits, Admissions
 from legato.runtime.answering import Answering
-from legato.runtime.asking import Question, as_of_round, ask, read_results, with_readings
 from legato.runtime.cancelling import Cancelling
 from legato.runtime.chats import Chats, chat_view
 from legato.runtime.documents import Workspaces
@@ -57,11 +53,12 @@ from legato.runtime.journal import Journal, JournalSettings
 from legato.runtime.kept_output import KeptOutput
 from legato.runtime.lease import Lease
 from legato.runtime.live import Encode, LiveLog
+from legato.runtime.model_views import ModelViews
 from legato.runtime.offers import model_page, tool_page
 from legato.runtime.owner import this_process
+from legato.runtime.posting import Posting, PostingLimits
 from legato.runtime.questions import Questions
 from legato.runtime.queueing import Queueing
-from legato.runtime.runner import TurnRunner
 from legato.runtime.running import Running
 from legato.runtime.spool import Spool
 from legato.runtime.steering import Steering
@@ -115,7 +112,6 @@ class TurnService:
         self._documents = documents
         self._models = models
         self._tools = tools
-        self._formatters = formatters
         self._spool = spool
         lease = Lease(self._clock.monotonic)
         self._journal = Journal(
@@ -131,34 +127,52 @@ class TurnService:
             lease=lease,
             wait_timeout=self._settings.wait_timeout,
         )
-        self._owner = this_process()
-        self._admissions = Admissions(
+        owner = this_process()
+        admissions = Admissions(
             store=store, models=models, tools=tools, clock=self._clock, limits=self._settings.admission
         )
-        self._questions = Questions(store=store, models=models, tools=tools, system=self._settings.system)
+        questions = Questions(store=store, models=models, tools=tools, system=self._settings.system)
         self._chats = Chats(store=store, models=models, clock=self._clock)
         self._followers = Followers(store, self._live)
         self._running = Running(
             self._house,
             models=models,
-            questions=self._questions,
+            questions=questions,
             limits=self._settings.turn,
-            bounds=self._admissions.bounds,
-            owner=self._owner,
+            bounds=admissions.bounds,
+            owner=owner,
             appeared=self._followers.appeared,
         )
         self._answering = Answering(store, tools, persist_timeout=self._settings.journal.persist_timeout)
         self._steering = Steering(store, self._running.get, persist_timeout=self._settings.journal.persist_timeout)
-        self._queueing = Queueing(store, self._running, self._steering, limit=self._settings.admission.queued_turns)
+        queueing = Queueing(store, self._running, self._steering, limit=self._settings.admission.queued_turns)
         self._cancelling = Cancelling(store, self._running, self._clock)
-        self._draining = False
+        self._posting = Posting(
+            store=store,
+            journal=self._journal,
+            clock=self._clock,
+            admissions=admissions,
+            running=self._running,
+            queueing=queueing,
+            cancelling=self._cancelling,
+            chats=self._chats,
+            owner=owner,
+            limits=PostingLimits(
+                running_turns=self._settings.running_turns,
+                unsaved_bytes=self._settings.unsaved_bytes,
+                persist_timeout=self._settings.journal.persist_timeout,
+            ),
+        )
+        self._model_views = ModelViews(
+            store=store, questions=questions, tools=tools, formatters=formatters, running=self._running.get
+        )
         self._drained = False
         self._stack = AsyncExitStack()
         self._tasks: TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            self._tasks = await stack.enter_async_context(anyio.create_task_group())
+            self._tasks = self._posting.tasks = await stack.enter_async_context(anyio.create_task_group())
             self._tasks.start_soon(self._journal.run)
             self._tasks.start_soon(self._running.look, self._tasks)
             self._stack = stack.pop_all()
@@ -188,36 +202,7 @@ class TurnService:
 
         ``fingerprint`` is the same for requests of the same JSON value. Raises ``RequestError``, ``StoreError``.
         """
-        if isinstance(post.turn_id, str):
-            made = await self._store.turn(post.turn_id)
-            if made is not None:
-                return await self._repeat(made, principal, fingerprint), False
-        if (steered := await self._queueing.steered_before(post, principal)) is not None:
-            return await self._as_started(await self._own_turn(steered, principal), principal), False
-        self._refuse_when_full()
-        admission = await self._admissions.admit(post, principal=principal, fingerprint=fingerprint, owner=self._owner)
-        try:
-            begun = await self._begin(admission, principal)
-        except Conflict as conflict:
-            if conflict.code != "chat_id_taken":
-                raise
-            return await self.post(post, principal=principal, fingerprint=fingerprint)  # the chat was made meanwhile
-        match begun:
-            case Accepted():
-                return await self._started(admission), True
-            case AlreadyMade(row=row):
-                return await self._repeat(row, principal, fingerprint), False
-            case Queued(turn_id=active):
-                return await self._started(admission, active=active), True
-            case QueueFull() as full:
-                raise self._queueing.refuse(admission.chat.id, full)
-            case Busy(turn_id=turn_id) if post.on_busy == "steer":
-                if not await self._queueing.steer_into(turn_id, post):
-                    return await self.post(post, principal=principal, fingerprint=fingerprint)
-                return await self._as_started(await self._own_turn(turn_id, principal), principal), True
-            case Busy(turn_id=turn_id):
-                message = f"chat {admission.chat.id} is busy with turn {turn_id}: wait for it, or cancel it"
-                raise Conflict(message, code="chat_busy", turn_id=turn_id)
+        return await self._posting.post(post, principal=principal, fingerprint=fingerprint)
 
     async def get(self, turn_id: str, *, principal: str = LOCAL) -> TurnView:
         await self._own_turn(turn_id, principal)
@@ -290,39 +275,7 @@ class TurnService:
         row = await self._own_turn(turn_id, principal)
         if row.role != "assistant":
             raise InvalidRequest(f"turn {turn_id} is a user turn; the model was asked in the turn that answers it")
-        current = await self._current(turn_id)
-        rounds = max((record.round for record in current.rounds), default=1)
-        if round is not None and not 1 <= round <= rounds:
-            raise InvalidRequest.at("/round", f"is {round}, the turn has rounds 1 to {rounds}")
-        shown = as_of_round(current, round or rounds)
-        question = await self._questions.of(row)
-        turns = tuple(self._with_readings(turn, question) for turn in (*question.before, shown))
-        question = msgspec.structs.replace(question, before=turns[:-1])
-        request = ask(question, turns[-1], round=round or rounds, last=False, data={})
-        readings = {call_id: reading for turn in turns for call_id, reading in turn.readings.items()}
-        sent = [
-            block.call_id
-            for message in request.messages
-            for block in message.blocks
-            if isinstance(block, SentToolResult) and block.origin != "provider"
-        ]
-        return ModelView(
-            model=row.model or "",
-            system=request.system,
-            tools=request.tools,
-            messages=request.messages,
-            results=tuple(
-                ReadResult(
-                    call_id=call_id,
-                    bytes=len(readings[call_id].text.encode()),
-                    text=readings[call_id].text,
-                    formatter=readings[call_id].formatter,
-                    version=readings[call_id].version,
-                )
-                for call_id in sent
-                if call_id in readings
-            ),
-        )
+        return await self._model_views.of(row, round)
 
     async def timeline(self, turn_id: str, *, principal: str = LOCAL) -> Timeline:
         await self._own_turn(turn_id, principal)
@@ -408,12 +361,11 @@ class TurnService:
 
     async def ready(self) -> None:
         """Raises ``Overloaded`` while draining, ``StoreError`` while the store is away."""
-        self._refuse_when_draining()
+        self._posting.refuse_when_draining()
         await self._store.ping()
 
     def release_readers(self) -> None:
         """Take no more turns, and end every event stream at once; readers come back with their cursor."""
-        self._draining = True
         self._running.closing = True
         self._followers.close()
         self._running.wake()
@@ -449,118 +401,12 @@ class TurnService:
                 runner.receive(i.Answered(answer=answer))
         return await looking.view(self._store, turn_id, self._running.get(turn_id))
 
-    def _refuse_when_draining(self) -> None:
-        if self._draining:
-            raise Overloaded("the server is stopping", code="draining", retry_after=1)
-
-    def _refuse_when_full(self) -> None:
-        self._refuse_when_draining()
-        limit = self._settings.running_turns
-        if len(self._running) >= limit:
-            message = f"{len(self._running)} turns are running, limit is {limit}"
-            raise Overloaded(message, code="too_many_turns", retry_after=1, limit=limit, actual=len(self._running))
-        unsaved, limit = self._journal.unsaved_bytes(), self._settings.unsaved_bytes
-        if unsaved > limit:
-            message = f"{unsaved} bytes wait for the store, limit is {limit}"
-            raise Overloaded(message, code="store_behind", retry_after=5, limit=limit, actual=unsaved)
-
     async def _own_turn(self, turn_id: str, principal: str) -> TurnRow:
         row = await self._store.turn(turn_id)
         chat = None if row is None else await self._store.chat(row.chat_id)
         if row is None or chat is None or chat.owner != principal:
             raise NotFound(f"there is no turn {turn_id}")
         return row
-
-    async def _begin(self, admission: Admission, principal: str) -> Begun:
-        """Store and run it in a task of the service: whoever asked may be gone before it is done (hazard 2)."""
-        outcome: asyncio.Future[Begun] = asyncio.get_running_loop().create_future()
-        assert self._tasks is not None
-        self._tasks.start_soon(self._store_and_run, admission, principal, outcome)
-        with anyio.move_on_after(self._settings.journal.persist_timeout):
-            return await outcome
-        seconds = self._settings.journal.persist_timeout
-        raise StoreUnavailable(f"the store did not answer in {seconds:g} s; repeat the request with its turn_id")
-
-    async def _store_and_run(self, admission: Admission, principal: str, outcome: asyncio.Future[Begun]) -> None:
-        began = self._clock.monotonic()
-        try:
-            begun = await self._store.begin(admission.new)
-        except LegatoError as error:
-            if not outcome.done():
-                outcome.set_exception(error)
-            return
-        runner = self._follow_up(admission, principal, began, begun)
-        if not outcome.done():
-            outcome.set_result(begun)
-        if runner is not None:
-            await self._running.run(runner)
-
-    def _follow_up(self, admission: Admission, principal: str, began: float, begun: Begun) -> TurnRunner | None:
-        """The runner of a turn that begins now. Between its row and this nothing is awaited."""
-        row = admission.new.assistant
-        if isinstance(begun, Accepted):
-            if self._running.get(row.id) is not None:
-                return None  # the store said so late, and it was taken up
-            cancelled = self._cancelling.early.take(principal, row.id)
-            return self._running.begin(admission, began, cancelled=cancelled)
-        if isinstance(begun, Queued):
-            self._queueing.queued(row.id, row.chat_id, begun.turn_id, admission.on_busy)
-            if self._cancelling.early.take(principal, row.id):
-                assert self._tasks is not None
-                self._tasks.start_soon(self._cancelling.queued, row.id)
-        return None
-
-    async def _repeat(self, made: TurnRow, principal: str, fingerprint: str) -> Started:
-        chat = await self._store.chat(made.chat_id)
-        if chat is None or chat.owner != principal or made.role != "assistant" or made.fingerprint != fingerprint:
-            message = f"turn {made.id} was made by another request: choose a new turn_id"
-            raise Conflict(message, code="turn_id_reused", turn_id=made.id)
-        return await self._as_started(made, principal)
-
-    async def _as_started(self, made: TurnRow, principal: str) -> Started:
-        chat = await self._chats.own(made.chat_id, principal)
-        return Started(
-            chat=chat_view(chat),
-            user_turn=await self.get(made.prev_turn_id or "", principal=principal),
-            assistant_turn=await self.get(made.id, principal=principal),
-            events_url=_events_url(made.id),
-        )
-
-    async def _started(self, admission: Admission, *, active: str | None = None) -> Started:
-        """What a new user turn brings is known to stand alone; only an older place has siblings to be read. ``active``:
-        it waits for this turn."""
-        row = admission.new.assistant
-        user = admission.user
-        assert row.prev_turn_id is not None
-        if user is None:
-            user_turn = await looking.view(self._store, row.prev_turn_id, None)
-            siblings = await self._store.siblings(row)
-        else:
-            new_chat = admission.new.chat is not None
-            beside = (user.row.id,) if new_chat else await self._store.siblings(user.row)
-            user_turn = looking.stored_view(user, beside)
-            siblings = (row.id,)
-        runner = self._running.get(row.id)
-        return Started(
-            chat=chat_view(msgspec.structs.replace(admission.chat, active_turn_id=active or row.id)),
-            user_turn=user_turn,
-            assistant_turn=looking.running_view(runner, siblings)
-            if runner is not None
-            else await looking.view(self._store, row.id, None),
-            events_url=_events_url(row.id),
-        )
-
-    async def _current(self, turn_id: str) -> StoredTurn:
-        runner = self._running.get(turn_id)
-        stored = await self._store.load(turn_id) if runner is None else runner.stored()
-        if stored is None:
-            raise NotFound(f"there is no turn {turn_id}")
-        return stored
-
-    def _with_readings(self, turn: StoredTurn, question: Question) -> StoredTurn:
-        """With what the model would read of results it has not read yet; nothing is stored."""
-        read = read_results([turn], question, formatters=self._formatters, tools=self._tools, corrections={})
-        return with_readings(turn, read.get(turn.row.id, []))
 
     async def _view(self, turn: StoredTurn, siblings: Sequence[str]) -> TurnView:
         runner = self._running.get(turn.row.id)
@@ -569,10 +415,6 @@ class TurnService:
         if turn.row.ended_at is None:
             return await looking.view(self._store, turn.row.id, None)
         return looking.stored_view(turn, siblings)
-
-
-def _events_url(turn_id: str) -> str:
-    return f"/v1/turns/{turn_id}/events"
 
 
 def _as_line(line: bytes) -> bytes:
