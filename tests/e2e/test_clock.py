@@ -15,6 +15,7 @@ import anyio
 import pytest
 from tests.conformance.witness import Witness, agree
 from tests.core.test_verifying import found_in
+from tests.e2e.asking import answer, asked, owners, rests, result
 from tests.e2e.house import BOUND, MODELS, Child, House, configured, playing, serving, spawned, upstream_environ
 
 from legato import tool
@@ -45,6 +46,12 @@ async def stare() -> str:
     """Look at something for ever."""
     await anyio.sleep_forever()
     return "never"
+
+
+@tool(effect="write", needs_approval=True)
+async def drop(name: str) -> str:
+    """Drop something, if a person agrees."""
+    return f"dropped {name}"
 
 
 # One server
@@ -113,6 +120,24 @@ async def test_the_times_that_a_turn_and_a_tool_have_are_counted_by_no_wall_cloc
         turn = await house.folded(turn_id)
     assert [block.outcome for block in turn.blocks if isinstance(block, ToolResultBlock)] == ["timeout"]
     assert (turn.status, turn.stop_reason) == ("complete", "limit_seconds")
+
+
+async def test_where_the_time_went_stays_in_its_order_though_the_clock_went_back_while_the_turn_waited(
+    tmp_path: Path,
+) -> None:
+    clock = JumpingClock()
+    async with playing(tmp_path, tools=(drop,), clock=clock) as (house, upstream):
+        upstream.enqueue(Script([Call("drop", {"name": "it"})]), Script([Say("Gone.")]))
+        turn_id = await house.ask("Drop it", model=MODEL)
+        [asks] = await asked(house, turn_id)
+        await rests(house, turn_id)
+        clock.jump(hours=-5)
+        await answer(house, turn_id, asks.call_id)
+        turn = await house.folded(turn_id)
+        spans = (await house.get(f"/v1/turns/{turn_id}/timeline"))["spans"]
+    first, second = owners(spans)
+    assert 0 <= first["start_ms"] < first["end_ms"] <= second["start_ms"] < second["end_ms"]
+    assert result(turn).output == "dropped it"
 
 
 @pytest.mark.slow

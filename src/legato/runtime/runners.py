@@ -21,7 +21,7 @@ from legato.runtime.clock import seconds_between
 from legato.runtime.house import House
 from legato.runtime.questions import Questions
 from legato.runtime.runner import TakenUp, TurnRunner
-from legato.runtime.timeline import owned_seconds
+from legato.runtime.timeline import last_known, owned_seconds
 
 _logger = logging.getLogger(__name__)
 
@@ -60,10 +60,12 @@ class Runners:
         the clock's ``monotonic`` when the turn was created, where that was here."""
         clock = self._house.clock
         rounds, seconds = self._bounds_of(row)
-        if began is None:
-            began = clock.monotonic() - seconds_between(row.created_at, clock.now())
+        spans = () if taken_up is None else taken_up.spans
+        if began is None:  # no earlier than what is known to have been, should a clock have been set back
+            age = max(seconds_between(row.created_at, clock.now()), last_known(spans))
+            began = clock.monotonic() - age
         if taken_up is not None:
-            seconds = max(1.0, seconds - owned_seconds(taken_up.spans))
+            seconds = max(1.0, seconds - owned_seconds(spans))
         return TurnRunner(
             self._house,
             row=row,

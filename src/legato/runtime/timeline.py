@@ -125,6 +125,11 @@ def owned_seconds(spans: Sequence[Span]) -> float:
     return sum(span.end_ms - span.start_ms for span in spans if span.kind == "owner" and span.end_ms is not None) / 1000
 
 
+def last_known(spans: Sequence[Span]) -> float:
+    """Seconds from the turn's beginning to the last of its spans' ends and starts; 0 where there are none."""
+    return max((span.end_ms or span.start_ms for span in spans), default=0.0) / 1000
+
+
 def overlap_ms(spans: Sequence[Span]) -> float:
     """What early start saved: per round, against all its tools starting together once the response had ended."""
     saved = 0.0
