@@ -23,7 +23,7 @@ from legato.runtime.journal import Journal, JournalSettings, PersistenceFailedEr
 from legato.runtime.lease import Lease
 from legato.runtime.spool import Spool
 from legato.runtime.spool_file import files_in, kept_in
-from legato.runtime.tries import MOST_OPEN
+from legato.runtime.tries import MOST_OPEN, PATIENCE
 from legato.stores.memory import MemoryStore
 
 NEVER = 3600.0
@@ -171,7 +171,7 @@ async def until(true: Callable[[], object]) -> None:
             await anyio.lowlevel.checkpoint()
 
 
-def waited_for(store: OneByOne) -> Callable[[int], Callable[[], bool]]:
+def waited_for() -> Callable[[int], Callable[[], bool]]:
     """So often since now somebody had waited as long as a try may take."""
     before = process.value("journal_write_retries")
     return lambda times: lambda: process.value("journal_write_retries") - before >= times
@@ -183,11 +183,11 @@ async def test_a_store_that_takes_longer_than_one_try_may_is_slow_and_not_away(t
     async with running(store, spool=spool, persist_timeout=0.01, retry_window=NEVER) as journal:
         tail = await begun(store, journal)
         for number in range(3):
-            so_often = waited_for(store)
+            so_often, first = waited_for(), len(store.tries)
             said = say(tail, number + 1)
             journal.hurry()
-            await until(so_often(2))
-            store.let_go(len(store.tries) - MOST_OPEN)
+            await until(so_often(PATIENCE))
+            store.let_go(first)
             with anyio.fail_after(10):
                 await tail.stored()
             assert (await lines(store, tail.turn_id)).endswith(said)
@@ -195,14 +195,16 @@ async def test_a_store_that_takes_longer_than_one_try_may_is_slow_and_not_away(t
     assert files_in(tmp_path) == []
 
 
-async def test_a_store_that_hangs_is_not_asked_by_more_and_more_at_once() -> None:
+async def test_a_store_that_hangs_is_asked_once_more_and_not_by_more_and_more_at_once() -> None:
     store = OneByOne()
     async with running(store, persist_timeout=0.01, retry_window=NEVER) as journal:
         tail = await begun(store, journal)
-        so_often = waited_for(store)
+        so_often = waited_for()
         said = say(tail, 1)
         journal.hurry()
-        await until(so_often(MOST_OPEN + 1))
+        await until(so_often(PATIENCE - 1))
+        assert len(store.tries) == 1
+        await until(so_often(2 * PATIENCE))
         assert len(store.tries) == MOST_OPEN
         assert store.tries[0] == store.tries[1]
         store.let_go(1)  # the later one gets past the one that hangs
@@ -215,13 +217,12 @@ async def test_a_try_that_hung_and_then_names_a_turn_that_is_lost_by_now_costs_n
     store = OneByOne()
     async with running(store, persist_timeout=0.01, retry_window=NEVER) as journal:
         lost, good = await begun(store, journal), await begun(store, journal)
-        so_often = waited_for(store)
         say(lost, 1)
         said = say(good, 1)
         journal.hurry()
         await until(lambda: len(store.tries) == 1)
         lost.fail(PersistenceFailedError("another owner's", stale=True))
-        await until(so_often(2))
+        await until(lambda: len(store.tries) == 2)
         assert [[write.turn_id for write in one] for one in store.tries] == [
             [lost.turn_id, good.turn_id],
             [good.turn_id],

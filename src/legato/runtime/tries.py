@@ -16,6 +16,9 @@ from legato.ports import Store
 
 MOST_OPEN = 2
 """The one that hangs, and one that may get past it. More would only queue behind both."""
+PATIENCE = 2
+"""How often one is waited for before another is begun beside it: a store that is slow has answered by then, and would
+be slower still if it were asked twice for everything."""
 
 
 class Tries:
@@ -26,13 +29,19 @@ class Tries:
         """How many the store has not answered to."""
         self._store = store
         self._tasks = tasks
+        self._waited = 0
         self._answers: deque[StoreError | None] = deque()
         self._answered = asyncio.Event()
 
     def begin(self, writes: Sequence[TurnWrite]) -> None:
-        """One more, unless as many hang as may, or one has its answer by now."""
-        if self.open < MOST_OPEN and not self._answers:
+        """One more, unless one has its answer by now, was not waited for long enough, or as many hang as may."""
+        if self._answers or self.open == MOST_OPEN:
+            return
+        if self.open:
+            self._waited += 1
+        if not self.open or self._waited == PATIENCE:
             self.open += 1
+            self._waited = 0
             self._tasks.start_soon(self._run, writes)
 
     async def answer(self) -> StoreError | None:
