@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import anyio
+import anyio.lowlevel
 import pytest
-from tests.e2e.house import MODELS, Child, House, configured, serving, spawned, upstream_environ
+from tests.e2e.house import BOUND, MODELS, Child, House, configured, serving, spawned, upstream_environ
 
 from legato.core import events as e
 from legato.testing.upstream import Gate, Say, Script, Upstream
@@ -86,3 +88,17 @@ async def test_a_turn_queued_at_one_server_begins_once_after_that_of_the_other(o
         assert len(upstream.requests) == 2
     assert turn.blocks[0].text == "Second."
     assert before.status == ("complete" if on_busy == "queue" else "cancelled")
+
+
+async def test_a_queued_turn_that_the_other_server_ended_is_forgotten(tmp_path: Path) -> None:
+    """Seen by reading: such turns stayed in the memory of the server that had queued them."""
+    async with two(tmp_path) as (first, second, upstream):
+        chat_id = await talking(first, upstream)
+        queued = await second.ask("Two", chat_id=chat_id, on_busy="queue", model=MODEL)
+        assert list(second.service._running._queued) == [queued]
+        await first.cancel(queued)
+        assert (await first.folded(queued)).status == "cancelled"
+        with anyio.fail_after(BOUND):
+            while second.service._running._queued:
+                await anyio.lowlevel.checkpoint()
+        upstream.release("talking")

@@ -214,12 +214,14 @@ class Running:
     async def _take_up_orphans(self) -> None:
         """Of processes of this machine it is known at once whether they live; of others, by their lease."""
         store = self._house.store
-        unended = [
-            row
-            for row in await store.unended()
-            if row.status not in ("waiting", "queued") and row.id not in self._runners
-        ]
+        known = list(self._queued)
+        rows = await store.unended()
+        unended = [row for row in rows if row.status not in ("waiting", "queued") and row.id not in self._runners]
         self._leases.see(unended)
+        queued = {row.id for row in rows if row.status == "queued"}
+        for turn_id in known:
+            if turn_id not in queued:  # another process began it, or ended it before its time
+                self._queued.pop(turn_id, None)
         overdue = {row.id for row in await store.overdue()}
         for row in unended:
             if self._leases.over(row, overdue=row.id in overdue):
