@@ -261,6 +261,7 @@ class Store(Protocol):
 
     async def keep_steer(self, turn_id: str, steer: KeptSteer, *, limit: int) -> KeptSteer:
         """Keep it for the turn's owner, whoever that is; the one of this id that is there already, if it says the same.
+        What is still ``posted`` when the turn's end is written goes with it, unheard.
 
         Raises ``NotFound``, ``Conflict`` with code ``steer_id_reused`` or ``turn_ended``, ``InvalidRequest`` with code
         ``too_many_steers``.

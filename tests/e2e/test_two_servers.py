@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
 import anyio.lowlevel
+import httpx
 import pytest
 from tests.e2e.house import BOUND, MODELS, Child, House, configured, serving, spawned, upstream_environ
 
 from legato.core import events as e
+from legato.ports import Store
+from legato.testing.store import FaultyStore
 from legato.testing.upstream import Gate, Say, Script, Upstream
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -20,13 +23,15 @@ MODEL = MODELS["anthropic"]
 
 
 @asynccontextmanager
-async def two(folder: Path) -> AsyncIterator[tuple[Child, House, Upstream]]:
-    """The first runs what it is asked, the second one is this process."""
+async def two(
+    folder: Path, *, around: Callable[[Store], Store] = lambda store: store
+) -> AsyncIterator[tuple[Child, House, Upstream]]:
+    """The first runs what it is asked, the second one is this process, with something ``around`` its store."""
     async with Upstream.open() as upstream:
         environ = upstream_environ(upstream)
         async with (
             spawned(folder, environ=environ) as first,
-            serving(configured(folder, environ=environ)) as second,
+            serving(configured(folder, environ=environ), around=around) as second,
         ):
             yield first, second, upstream
 
@@ -73,6 +78,41 @@ async def test_a_steer_said_to_one_server_reaches_the_turn_of_the_other(tmp_path
         again = await second.client.post("/v1/turns/mine/steer", json={"text": "Shorter.", "steer_id": "s1"})
     assert turn.rounds[1].steers == ("Shorter.",)
     assert again.json()["steer"]["state"] == "delivered"
+
+
+@pytest.mark.parametrize("times", range(4))
+async def test_a_steer_that_was_taken_is_said_though_its_turn_ends_at_once_elsewhere(
+    times: int, tmp_path: Path
+) -> None:
+    """It comes in the second in which the owner has not looked: it is taken and said, or refused and not said."""
+    stores: list[FaultyStore] = []
+
+    def around(store: Store) -> Store:
+        stores.append(FaultyStore(store))
+        return stores[0]
+
+    answers: list[httpx.Response] = []
+    async with two(tmp_path, around=around) as (first, second, upstream):
+        await talking(first, upstream)
+        upstream.enqueue(Script([Say("Short.")]))
+
+        async def say() -> None:
+            body = {"text": "Shorter.", "steer_id": "s1"}
+            answers.append(await second.client.post("/v1/turns/mine/steer", json=body))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(say)
+            await stores[0].reached("steers")  # it lies in the store
+            upstream.release("talking")
+        turn = await first.folded("mine")
+        await say()
+    assert answers[0].status_code == answers[1].status_code
+    states = [steer.state for steer in turn.steers]
+    if answers[0].status_code == 202:
+        assert states == ["accepted", "delivered"]
+        assert answers[1].json()["steer"]["state"] == "delivered"
+    else:
+        assert (answers[0].json()["code"], states) == ("turn_ended", [])
 
 
 @pytest.mark.parametrize("on_busy", ["queue", "interrupt"])

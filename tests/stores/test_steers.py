@@ -51,14 +51,17 @@ async def test_one_over_the_limit_is_refused_with_both_numbers(store: Store, mak
     assert (refused.value.code, refused.value.limit, refused.value.actual) == ("too_many_steers", 1, 1)
 
 
-async def test_an_ended_turn_takes_none_but_knows_those_it_had(store: Store, make: Make) -> None:
+async def test_an_ended_turn_takes_none_but_knows_those_that_its_owner_had_heard(store: Store, make: Make) -> None:
     turn_id = (await make.begun(store)).assistant.id
-    await store.keep_steer(turn_id, SHORTER, limit=LIMIT)
-    await store.write([make.ending(turn_id)])
+    returned = KeptSteer(steer_id="s1", text=SHORTER.text, state="returned")
+    for steer in (SHORTER, COLDER):
+        await store.keep_steer(turn_id, steer, limit=LIMIT)
+    await store.write([heard(turn_id, 1, returned, make=make), make.ending(turn_id)])
+    assert await store.keep_steer(turn_id, SHORTER, limit=LIMIT) == returned
+    assert await store.steers(turn_id) == [returned]
     with pytest.raises(Conflict) as refused:
         await store.keep_steer(turn_id, COLDER, limit=LIMIT)
     assert refused.value.code == "turn_ended"
-    assert (await store.keep_steer(turn_id, SHORTER, limit=LIMIT)).state == "returned"
     with pytest.raises(NotFound):
         await store.keep_steer("nobody", SHORTER, limit=LIMIT)
 

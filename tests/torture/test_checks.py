@@ -35,9 +35,7 @@ def said(outcome: Outcome | None = "ok", *, tool: str = "change", ran: Json = No
             e.BlockStart(
                 seq=6, index=1, round=1, block_type="tool_result", call_id="call", tool_name=tool, origin="server"
             ),
-            e.BlockStop(
-                seq=7, index=1, state="complete", outcome=outcome, output="done", ran_input=ran or UNSET
-            ),
+            e.BlockStop(seq=7, index=1, state="complete", outcome=outcome, output="done", ran_input=ran or UNSET),
         ]
     return ended(events)
 

@@ -13,7 +13,7 @@ from msgspec import UNSET
 from legato.core import events as e
 from legato.core.blocks import CallError, Outcome, ToolResultBlock, ToolUseBlock
 from legato.core.fold import fold, standing
-from legato.core.records import TurnRow
+from legato.core.records import KeptSteer, TurnRow
 from legato.core.results import Result, close_result, open_result, stop_partial
 from legato.core.resuming import lost_requests
 from legato.core.scribe import Scribe
@@ -30,10 +30,11 @@ def close_interrupted(
     *,
     epoch: int,
     intents: Collection[str] = (),
+    steers: Sequence[KeptSteer] = (),
     error: e.ErrorInfo = STOPPED,
 ) -> Scribe:
-    """``stored`` are all events that are, perhaps none, ``intents`` the ids of the calls that have one; the scribe's
-    actions are those of the new owner, its turn the whole turn."""
+    """``stored`` are all events that are, perhaps none, ``intents`` the ids of the calls that have one, ``steers`` what
+    people said into it; the scribe's actions are those of the new owner, its turn the whole turn."""
     scribe = Scribe(epoch=epoch)
     scribe.turn = fold(stored)
     scribe.next_index = max(scribe.turn.starts, default=-1) + 1
@@ -55,7 +56,9 @@ def close_interrupted(
     _stop_open_blocks(scribe)
     _answer_calls(scribe, started, why=error.message)
     _stop_rounds(scribe, error.code)
-    Steers(scribe).give_back()
+    said = Steers(scribe)
+    said.accept_kept(steers)
+    said.give_back()
     scribe.say(
         e.TurnEnd(
             seq=scribe.next_seq(),

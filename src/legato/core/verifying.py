@@ -173,7 +173,7 @@ class _Proof:
                 self._say("P5", _call(call_id), "has an open need, and does not wait")
 
     def _compare_steers(self, turn: Turn) -> None:
-        """One that was posted to nobody's ear is returned with the end, and no event says so."""
+        """One that its owner has not heard yet is in no event, and goes with the turn's end."""
         kept = {steer.steer_id: steer for steer in self._evidence.steers}
         for steer_id, said in turn.steered.items():
             row, place = kept.get(steer_id), f"steer {steer_id}"
@@ -185,8 +185,7 @@ class _Proof:
             elif turn.ended and row.state != said.state:
                 self._say("P5", place, f"its row says {row.state}, its log {said.state}")
         for steer_id in kept.keys() - turn.steered.keys() if turn.ended else ():
-            if kept[steer_id].state != "returned":
-                self._say("P5", f"steer {steer_id}", f"is {kept[steer_id].state}, and its log says nothing of it")
+            self._say("P5", f"steer {steer_id}", f"is {kept[steer_id].state}, and its log says nothing of it")
 
     # What each row says of itself
 

@@ -57,12 +57,15 @@ async def _end(store: Store, row: TurnRow, *, owner: str, clock: Clock, error: e
     epoch = row.epoch + 1
     if await store.claim(row.id, epoch=epoch, owner=owner):
         intents = {intent.call_id for intent in await store.intents(row.id)}
-        stored = Stored(events=await stored_events(store, row.id), intents=intents)
+        events, steers = await stored_events(store, row.id), await store.steers(row.id)
+        stored = Stored(events=events, intents=intents, steers=steers)
         await store.write([_closing_write(row, stored, epoch, clock, error)])
 
 
 def _closing_write(row: TurnRow, stored: Stored, epoch: int, clock: Clock, error: e.ErrorInfo) -> TurnWrite:
-    scribe = close_interrupted(row, stored.events, epoch=epoch, intents=stored.intents, error=error)
+    scribe = close_interrupted(
+        row, stored.events, epoch=epoch, intents=stored.intents, steers=stored.steers, error=error
+    )
     said = [action for action in scribe.actions if isinstance(action, e.BaseEvent)]
     turn = scribe.turn
     stopped = {event.index for event in said if isinstance(event, e.BlockStop)}

@@ -316,12 +316,14 @@ class Running:
         kept, chat = await house.store.load(row.id), await house.store.chat(row.chat_id)
         if kept is None or chat is None:
             return None
+        steers = await house.store.steers(row.id)
         match self._server_of(row):
             case e.ErrorInfo() as error:
-                await end_interrupted(house.store, kept.row, Stored(events=[]), clock=house.clock, error=error)
+                stored = Stored(events=[], steers=steers)
+                await end_interrupted(house.store, kept.row, stored, clock=house.clock, error=error)
                 return None
             case resolved:
-                return self._keep(self._make(kept.row, chat, resolved, steers=await house.store.steers(row.id)))
+                return self._keep(self._make(kept.row, chat, resolved, steers=steers))
 
     async def _taken_up(self, row: TurnRow) -> TurnRunner | None:
         """``row`` is as it was before the claim."""

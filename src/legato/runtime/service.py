@@ -144,7 +144,12 @@ class TurnService:
             appeared=self._followers.appeared,
         )
         self._answering = Answering(store, tools, persist_timeout=self._settings.journal.persist_timeout)
-        self._steering = Steering(store, self._running.get, persist_timeout=self._settings.journal.persist_timeout)
+        self._steering = Steering(
+            store,
+            self._running.get,
+            self._running.take_up_soon,
+            persist_timeout=self._settings.journal.persist_timeout,
+        )
         queueing = Queueing(store, self._running, self._steering, limit=self._settings.admission.queued_turns)
         self._cancelling = Cancelling(store, self._running, self._clock)
         self._posting = Posting(

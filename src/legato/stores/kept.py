@@ -202,9 +202,7 @@ class Kept:
         return None
 
     def end(self, ending: TurnEnding) -> None:
-        for steer_id, (seq, steer) in self.steers.items():
-            if steer.state == "posted":
-                self.steers[steer_id] = (seq, msgspec.structs.replace(steer, state="returned"))
+        self.steers = {steer_id: kept for steer_id, kept in self.steers.items() if kept[1].state != "posted"}
         ending = again(_ending, ending)
         self.row = msgspec.structs.replace(
             self.row,

@@ -46,8 +46,8 @@ ADD_READING = _upsert("call", rows.READING, "turn_id, call_id", "call.formatter 
 # The answer and what was made of it stay.
 UPSERT_NEED = _upsert("need", rows.NEED, "turn_id, call_id, nr", "excluded.seq >= need.seq")
 UPSERT_STEER = _upsert("steer", rows.STEER, "turn_id, steer_id", "excluded.seq >= steer.seq")
-# Posted to a turn that ended before its owner heard of it.
-RETURN_STEERS = "UPDATE steer SET state = 'returned' WHERE turn_id = ? AND state = 'posted'"
+# Posted to a turn that ended before its owner heard of it: nobody was told that it was taken.
+DROP_UNHEARD = "DELETE FROM steer WHERE turn_id = ? AND state = 'posted'"
 TAKE_ANSWER = "UPDATE need SET taken = 1 WHERE turn_id = ? AND call_id = ? AND nr = ?"
 ADD_SEGMENT = f"INSERT INTO log (turn_id, first_seq, last_seq, packed, lines) VALUES (?, ?, ?, {RAW}, ?)"
 
@@ -212,7 +212,7 @@ class Batch:
         self._store_tables()
         self._store_all(REST, [(rest.wait_until, turn_id) for turn_id, rest in self._rests])
         self._store_all(END_TURN, [(*rows.ending_row(ending), turn_id) for turn_id, ending in self._endings])
-        self._store_all(RETURN_STEERS, [(turn_id,) for turn_id, _ in self._endings])
+        self._store_all(DROP_UNHEARD, [(turn_id,) for turn_id, _ in self._endings])
         # Once all have ended: the next turn of a chat is none that ended with the one before it.
         self._store_all(
             FREE_CHAT, [{"turn": turn_id, "ended_at": ending.ended_at} for turn_id, ending in self._endings]
