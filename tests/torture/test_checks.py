@@ -222,6 +222,14 @@ def test_a_result_that_does_not_say_what_ran_is_found() -> None:
     assert broken(told(reader(said(ran={"what": "made up", "ms": 1})))) == ["P2"]
 
 
+def test_a_write_that_was_cancelled_before_it_was_started_and_ran_is_found() -> None:
+    events = [event for event in said("cancelled")[:-1] if not isinstance(event, e.ToolStart)]
+    unstarted = [msgspec.structs.replace(event, seq=seq) for seq, event in enumerate(events, 1)]
+    assert broken(told(reader(ended(unstarted, "cancelled"))), [line("begun")]) == ["P2"]
+    assert broken(told(reader(ended(unstarted, "cancelled"))), []) == []
+    assert broken(told(reader(CANCELLED)), [line("begun")]) == []
+
+
 def test_a_write_that_took_effect_twice_is_found() -> None:
     assert "P7" in broken(told(reader(said("unknown"))), [*ONCE, *ONCE])
     assert [found.promise for found in check_keys([*ONCE, *ONCE])] == ["P7"]

@@ -16,11 +16,17 @@ def quiet(turn_id: str, *gaps: Gap) -> Told:
     return Told(step=1, turn_id=turn_id, posted=10, readers=[reader])
 
 
-def test_a_silence_counts_for_the_fault_that_it_began_with() -> None:
+def test_a_silence_counts_for_the_one_fault_that_touches_it_of_its_turn_or_of_all() -> None:
     windows = [Window("kill", 11, 12), Window("cut", 14, 17, "a"), Window("lock", 25, 26)]
-    told = [quiet("a", Gap(10.9, 13), Gap(15, 16)), quiet("b", Gap(10.9, 12), Gap(15, 18), Gap(10.2, 11.5))]
+    told = [quiet("a", Gap(10, 13), Gap(15, 16)), quiet("b", Gap(11.5, 13.5), Gap(15, 18))]
     found = {fault: toll.longest for fault, toll in tolls(windows, told, []).items()}
-    assert found == {"kill": 13 - 10.9, "cut": 1, "lock": 0, NO_FAULT: 3}
+    assert found == {"kill": 3, "cut": 1, "lock": 0, NO_FAULT: 3}
+
+
+def test_a_silence_that_several_faults_touch_counts_for_the_first_one_until_the_second_comes() -> None:
+    windows = [Window("lock", 13, 19), Window("kill", 11, 12)]
+    found = tolls(windows, [quiet("a", Gap(11.5, 19))], [])
+    assert (found["kill"].longest, found["lock"].longest, found[SEVERAL].longest) == (1.5, 0, 7.5)
 
 
 def test_a_silence_that_began_with_several_faults_counts_for_none_of_them() -> None:

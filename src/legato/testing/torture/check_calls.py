@@ -56,6 +56,17 @@ def unasked(seen: Seen) -> Iterator[str]:
             yield f"{tool} of {call_id} ran unasked"
 
 
+def never_started(seen: Seen) -> Iterator[str]:
+    """A write whose result says that it was not run, and whose start nobody heard of. One that had begun when its
+    server died is unknown, also where the turn was cancelled."""
+    started = {start.said for reader in (*seen.told.readers, *seen.told.late) for start in reader.starts}
+    begun = _times(seen.effects, "begun")
+    for call_id, result in seen.results.items():
+        call = f"{result.tool_name} of {call_id}"
+        if result.outcome in ("cancelled", "error") and begun[call_id] and call not in started:
+            yield f"{call} is {result.outcome}, was never started, and was begun"
+
+
 def done_twice(seen: Seen) -> Iterator[str]:
     begun = _times(seen.effects, "begun")
     for call_id, times in begun.items():

@@ -91,6 +91,7 @@ CHECKS: Final[tuple[tuple[str, Check], ...]] = (
     ("hazard 14", _still_runs),
     ("P2", check_calls.other_arguments),
     ("P2", check_calls.unasked),
+    ("P2", check_calls.never_started),
     ("P7", check_calls.done_twice),
     ("P7", check_calls.lies),
     ("P11", check_people.not_cancelled),

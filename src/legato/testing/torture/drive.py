@@ -21,7 +21,7 @@ from legato.testing.torture.report import Report
 from legato.testing.torture.servers import Servers
 from legato.testing.torture.told import Told, Window, World
 from legato.testing.torture.tools import EFFECTS, read_effects
-from legato.testing.torture.users import SETTLED, Users
+from legato.testing.torture.users import Users
 from legato.testing.torture.vendor import SAID, Vendor
 from legato.testing.upstream import Upstream
 
@@ -29,6 +29,10 @@ LIVE: Final = 16
 """Turns at once: the plan waits while there are more."""
 LOOKING: Final = 8
 """Turns looked at at once, afterwards."""
+SETTLED: Final = 180.0
+"""Seconds after which a turn that has not ended will not: two leases, many kills, and some."""
+SETTLED_IN_HASTE: Final = 30.0
+"""Likewise where nobody is stopped for longer than a lease."""
 ANSWERED: Final = 10.0
 """Seconds until somebody who asked asks again."""
 
@@ -43,6 +47,7 @@ class Torture:
         self._say = say
         self._asks = {step.turn: step for step in plan if isinstance(step, Ask)}
         self._in_haste = len(self._asks) < LONG
+        self._settled = SETTLED_IN_HASTE if self._in_haste else SETTLED
         self._live = asyncio.Semaphore(LIVE)
         self.report = Report(seed=seed, turns=len(self._asks), steps=len(plan))
 
@@ -61,7 +66,7 @@ class Torture:
             try:
                 await servers.start()
                 async with asyncio.TaskGroup() as tasks:
-                    users = Users(self._seed, servers, session, tasks, self._complain)
+                    users = Users(self._seed, servers, session, tasks, self._complain, patience=self._settled)
                     await self._do_all(servers, users, tasks)
                 await servers.stop_twin()
                 await self._look(users)
@@ -86,7 +91,7 @@ class Torture:
             match step:
                 case Ask():
                     try:
-                        async with asyncio.timeout(SETTLED):
+                        async with asyncio.timeout(self._settled):
                             await self._live.acquire()
                     except TimeoutError:
                         return
@@ -160,7 +165,7 @@ class Torture:
             self._complain("steers", f"a request to the model has twice: {said}")
         await self._verify()
         self.report.effects = sum(line.deed == "effect" for line in effects)
-        broke = [Window(one.kind, one.at, one.at + 3, users.turn_id(one.turn)) for one in vendor.broke]
+        broke = [Window(f"vendor: {one.kind}", one.at, one.at + 3, users.turn_id(one.turn)) for one in vendor.broke]
         self._count([*servers.windows, *broke], users)
 
     async def _verify(self) -> None:

@@ -50,11 +50,12 @@ FAULTS: Final[tuple[tuple[Callable[[random.Random, float], Fault], int], ...]] =
     (lambda chance, share: Lock(_seconds(chance, 0.2, 1.8, share)), 2),
     (lambda _chance, _share: Restart(), 3),
     (lambda chance, share: Full(_seconds(chance, 0.2, 1.2, share)), 2),
-    (lambda chance, share: Freeze(_seconds(chance, 0.2, 1.5, share)), 2),
     (lambda chance, _share: Twin(chance.randint(3, 12)), 3),
     (lambda chance, _share: Jump(round(chance.choice((-7200, -40, 40, 7200)) * chance.uniform(0.5, 1), 3)), 1),
+    (lambda chance, share: Freeze(_seconds(chance, 0.2, 1.5, share)), 2),
 )
-"""Beside kills, each with how often among sixteen. Three seeds in a row have them all, be they ever so short."""
+"""Beside kills, each with how often among sixteen. Every third one is for the same short plan, which has no time to
+start more than three servers."""
 
 
 def make_plan(seed: int, turns: int) -> tuple[Step, ...]:
@@ -92,14 +93,16 @@ def make_plan(seed: int, turns: int) -> tuple[Step, ...]:
 def _faults(seed: int, count: int, chance: random.Random, share: float) -> list[Fault]:
     """``count`` kills, and of the others as many together, at least one of each; where there is time for one kill only,
     a third of the others."""
-    kills: list[Fault] = [Kill(_seconds(chance, 0, 0.5, share)) for _ in range(max(count, 1))]
     kinds = [make for make, _ in FAULTS]
     if count > 1:
         often = itertools.cycle([make for make, times in FAULTS for _ in range(times)])
         kinds += itertools.islice(often, max(count - len(kinds), 0))
     else:
         kinds = kinds[seed % 3 :: 3]
-    return kills + [make(chance, share) for make in kinds]
+    faults = [make(chance, share) for make in kinds]
+    if count > 1 or not any(isinstance(fault, Spool) for fault in faults):  # which is a kill itself
+        faults += [Kill(_seconds(chance, 0, 0.5, share)) for _ in range(max(count, 1))]
+    return faults
 
 
 def _seconds(chance: random.Random, least: float, most: float, share: float) -> float:

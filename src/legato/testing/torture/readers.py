@@ -20,6 +20,10 @@ COME_BACK: Final = 0.05
 """Seconds before a reader tries again: shorter than a browser's, to be there in the midst of things."""
 
 
+NOTICED: Final = 0.05
+"""Seconds of silence from which on it is one."""
+
+
 class Gap(NamedTuple):
     """Monotonic seconds between two events, the turn neither queued nor waiting for anybody."""
 
@@ -98,9 +102,9 @@ class Reader:
             self.wrong.append(said)
         if self.turn.ended:
             self.wrong.append(f"seq {event.seq} after turn_end at {last}")
-        if self._at is not None and not self.turn.waiting and self.turn.status != "queued":
-            self.gaps.append(Gap(self._at, now))
-        self._at = now
+        since, self._at = now if self._at is None else self._at, now
+        if now - since >= NOTICED and not self.turn.waiting and self.turn.status != "queued":
+            self.gaps.append(Gap(since, now))
         self.events += 1
         match event:
             case e.RoundStart():

@@ -15,13 +15,11 @@ from legato.testing.torture.told import Told, Window
 NO_FAULT: Final = "(none)"
 SEVERAL: Final = "(several)"
 """Of these nobody can say which it was."""
-BEFORE: Final = 0.3
-"""Seconds that a silence may begin before its fault: with the last event that was heard."""
 
 
 class Toll(msgspec.Struct, kw_only=True):
     """What was met under a fault, ``times`` it was there. ``longest`` is the longest time in seconds that a reader
-    heard nothing while the turn had something to do, of those that began with it."""
+    heard nothing while the turn had something to do."""
 
     times: int = 0
     turns_lost: int = 0
@@ -56,37 +54,43 @@ class Report(msgspec.Struct, kw_only=True):
 
 
 def tolls(windows: Sequence[Window], told: Sequence[Told], broken: Iterable[Broken]) -> dict[str, Toll]:
-    """By fault. What several faults touch counts for ``SEVERAL``, what none touches for ``NO_FAULT``."""
+    """By fault. What several faults touch counts for ``SEVERAL``, what none touches for ``NO_FAULT``. A silence that
+    several touch counts for the first one too, as long as it was alone."""
     found = {fault: Toll(times=times) for fault, times in Counter(window.fault for window in windows).items()}
-
-    def toll(turn_id: str | None, since: float, until: float) -> Toll:
-        return found.setdefault(blamed(windows, turn_id, since, until), Toll())
-
     for one in told:
-        for gap in _gaps(one):
-            its = toll(one.turn_id, gap.since, gap.since + BEFORE)
-            its.longest = max(its.longest, gap.until - gap.since)
+        for gap in (gap for reader in one.readers for gap in reader.gaps):
+            for fault, seconds in _shares(gap, _touching(windows, one.turn_id, gap.since, gap.until)):
+                toll = found.setdefault(fault, Toll())
+                toll.longest = max(toll.longest, seconds)
     lives = {one.turn_id: (one.posted, one.ended or one.posted) for one in told}
-    for found_out in broken:
-        its = toll(found_out.turn_id, *lives.get(found_out.turn_id or "", (0.0, 0.0)))
-        its.turns_lost += found_out.promise in TURNS_LOST
-        its.events_lost += found_out.promise in EVENTS_LOST
-        its.effects_doubled += found_out.promise in EFFECTS_DOUBLED
+    for each in broken:
+        faults = {window.fault for window in _touching(windows, each.turn_id, *lives.get(each.turn_id or "", (0, 0)))}
+        toll = found.setdefault(faults.pop() if len(faults) == 1 else SEVERAL if faults else NO_FAULT, Toll())
+        toll.turns_lost += each.promise in TURNS_LOST
+        toll.events_lost += each.promise in EVENTS_LOST
+        toll.effects_doubled += each.promise in EFFECTS_DOUBLED
     return found
 
 
-def _gaps(told: Told) -> Iterator[Gap]:
-    return (gap for reader in told.readers for gap in reader.gaps)
+def _touching(windows: Iterable[Window], turn_id: str | None, since: float, until: float) -> list[Window]:
+    """The first one first."""
+    there = (window for window in windows if window.since <= until and window.until >= since)
+    return sorted((window for window in there if window.turn_id in (None, turn_id)), key=lambda window: window.since)
 
 
-def blamed(windows: Iterable[Window], turn_id: str | None, since: float, until: float) -> str:
-    """The one fault that was there."""
-    faults = {
-        window.fault
-        for window in windows
-        if window.since <= until and window.until >= since and window.turn_id in (None, turn_id)
-    }
-    return NO_FAULT if not faults else faults.pop() if len(faults) == 1 else SEVERAL
+def _shares(gap: Gap, touching: Sequence[Window]) -> Iterator[tuple[str, float]]:
+    whole = gap.until - gap.since
+    if not touching:
+        yield NO_FAULT, whole
+        return
+    first = touching[0]
+    second = next((window for window in touching if window.fault != first.fault), None)
+    if second is None:
+        yield first.fault, whole
+        return
+    yield SEVERAL, whole
+    if second.since > gap.since:
+        yield first.fault, second.since - gap.since
 
 
 def lines(report: Report) -> Iterator[str]:
@@ -114,9 +118,9 @@ def lines(report: Report) -> Iterator[str]:
 
 
 def table(tolls: Mapping[str, Toll]) -> Iterator[str]:
-    yield f"{'fault':<14} {'times':>6} {'turns lost':>11} {'events lost':>12} {'effects doubled':>16} {'silence':>9}"
+    yield f"{'fault':<18} {'times':>6} {'turns lost':>11} {'events lost':>12} {'effects doubled':>16} {'silence':>9}"
     for fault, toll in sorted(tolls.items(), key=lambda one: (one[0].startswith("("), one[0])):
         yield (
-            f"{fault:<14} {toll.times or '':>6} {toll.turns_lost:>11,} {toll.events_lost:>12,} "
+            f"{fault:<18} {toll.times or '':>6} {toll.turns_lost:>11,} {toll.events_lost:>12,} "
             f"{toll.effects_doubled:>16,} {toll.longest:>7.1f} s"
         )

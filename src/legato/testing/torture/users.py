@@ -25,8 +25,6 @@ from legato.testing.torture.told import Decision, GivenCancel, Told
 from legato.testing.torture.vendor import FURTHER, SAID, STEERED
 
 MODELS: Final[dict[Wire, str]] = {"anthropic": "anthropic/claude-sonnet-4-5", "openai_chat": "openai/gpt-5"}
-SETTLED: Final = 90.0
-"""Seconds after which a turn that has not ended will not: two leases, and some."""
 TALKS: Final = 5.0
 """Seconds until the turn that was just posted says something."""
 PICK: Final = {
@@ -49,7 +47,8 @@ class Said(NamedTuple):
 
 
 class Users:
-    """``told`` is by turn what was seen of it, of those that became one; ``chats`` has the last turn of each.
+    """``told`` is by turn what was seen of it, of those that became one; ``chats`` has the last turn of each. Whoever
+    follows a turn gives it ``patience`` seconds, whoever asks something half of them.
     ``complain`` is told what should not have been answered: a promise, what was found, the step and the turn."""
 
     def __init__(
@@ -59,6 +58,8 @@ class Users:
         session: aiohttp.ClientSession,
         tasks: asyncio.TaskGroup,
         complain: Callable[[str, str, int, str], None],
+        *,
+        patience: float,
     ) -> None:
         self.told: dict[int, Told] = {}
         self.chats: dict[int, str] = {}
@@ -69,6 +70,7 @@ class Users:
         self._session = session
         self._tasks = tasks
         self._complain = complain
+        self._patience = patience
         self._chance = random.Random(seed)  # noqa: S311  (nobody is to be kept from guessing)
         self._answered: set[tuple[str, str]] = set()
         self._texts: dict[str, str] = {}
@@ -83,7 +85,7 @@ class Users:
         """Post the turn, and follow it to its end."""
         told = Told(step=step, turn_id=self.turn_id(ask.turn))
         life = self._servers.life
-        early = ask.unwanted and (await self.until_answered(f"/v1/turns/{told.turn_id}/cancel", {})).status == 202
+        early = ask.unwanted and await self._cancel_early(told.turn_id)
         body = {
             "input": SAID.format(ask.turn),
             "turn_id": told.turn_id,
@@ -94,7 +96,7 @@ class Users:
         }
         said = await self.until_answered("/v1/turns", body)
         # Whoever was asked remembers it, and nobody else does: so it counts where that can only have been one.
-        told.unwanted = early and len(life) == 1 and life == self._servers.life
+        told.unwanted = early and said.alone and life == self._servers.life
         if said.status == 409 and ask.on_busy == "reject" and "chat_busy" in said.text:
             self.refused += 1
         elif said.status not in (200, 202):
@@ -163,7 +165,7 @@ class Users:
         if said.status != 202:
             return said
         further = Reader(said.json["assistant_turn"]["id"])
-        async with _unless_stuck():
+        async with _unless_stuck(self._patience):
             await further.follow(self._session, self.url)
         return further
 
@@ -173,6 +175,11 @@ class Users:
 
     def chat_id(self, chat: int) -> str:
         return f"torture-{self._seed}-chat-{chat}"
+
+    async def _cancel_early(self, turn_id: str) -> bool:
+        """Of a turn that is not posted yet. Whether the one server that there is remembers it."""
+        said = await self.until_answered(f"/v1/turns/{turn_id}/cancel", {})
+        return said.status == 202 and said.alone
 
     def _accepted_into(self, turn_id: str, steer_id: str, text: str) -> None:
         self._texts[steer_id] = text
@@ -194,12 +201,12 @@ class Users:
                 self._answered.add((told.turn_id, event.call_id))
                 self._tasks.create_task(self._answer(ask, told, event))
 
-        async with _unless_stuck():
+        async with _unless_stuck(self._patience):
             await reader.follow(self._session, self.url, heard=heard)
 
     async def follow_again(self, told: Told, *, each: bool, drops: tuple[int, ...] = ()) -> None:
         told.late.append(Reader(told.turn_id, each=each, drops=drops))
-        async with _unless_stuck():
+        async with _unless_stuck(self._patience):
             await told.late[-1].follow(self._session, self.url)
 
     async def _answer(self, ask: Ask, told: Told, waiting: e.CallWaiting) -> None:
@@ -238,7 +245,7 @@ class Users:
     async def until_answered(self, path: str, body: Json) -> Said:
         """Asked again while nobody answers, or it is too much for now; the last answer after so many seconds."""
         last = Said(0, "nobody answered")
-        until = time.monotonic() + SETTLED
+        until = time.monotonic() + self._patience / 2
         while time.monotonic() < until:
             life, alone = self._servers.life, self._servers.alone
             try:
@@ -256,10 +263,10 @@ class Users:
 
 
 @asynccontextmanager
-async def _unless_stuck() -> AsyncIterator[None]:
+async def _unless_stuck(patience: float) -> AsyncIterator[None]:
     """Left at last though a turn has not ended: the checks say so."""
     try:
-        async with asyncio.timeout(2 * SETTLED):
+        async with asyncio.timeout(patience):
             yield
     except TimeoutError:
         pass  # its reader has not seen the end
