@@ -8,6 +8,7 @@ spooled by then is safe; the rest is as after a crash.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
@@ -64,11 +65,9 @@ class Deadline:
         word = self._said.get()
         until = time.monotonic() + word.within
         while (left := until - time.monotonic()) > 0:
-            try:
-                word = self._said.get(timeout=left)
-            except queue.Empty:
-                break
-            until = min(until, time.monotonic() + word.within)
+            with contextlib.suppress(queue.Empty):
+                word = self._said.get(timeout=min(left, threading.TIMEOUT_MAX))
+                until = min(until, time.monotonic() + word.within)
         if word.why:
             saying = threading.Thread(target=_log.error, args=(word.why,), daemon=True)
             saying.start()

@@ -6,6 +6,7 @@ import contextlib
 import json
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -15,9 +16,11 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
-from tests.e2e.house import BOUND, Child, spawned
+from tests.e2e.house import BOUND, MODELS, Child, playing, spawned
 
 from legato.core import events as e
+from legato.observability import process
+from legato.testing.upstream import Gate, Say, Script
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -182,6 +185,10 @@ async def troubled(folder: Path, trouble: Trouble, *, drain: float) -> AsyncIter
         yield child
 
 
+def commits_failed() -> float:
+    return process.value("store_commits", store="sqlite", outcome="failed")
+
+
 async def until_draining(child: Child) -> None:
     with anyio.fail_after(BOUND):
         while (await child.client.get("/readyz")).status_code == 200:
@@ -234,3 +241,22 @@ async def test_a_second_signal_after_the_drain_ends_it_at_once_too(tmp_path: Pat
             child.signal(signal.SIGTERM)
         with anyio.fail_after(AT_ONCE):
             assert await child.ended() in (0, 128 + signal.SIGTERM, -signal.SIGTERM)
+
+
+async def test_a_turn_is_free_for_others_only_once_the_store_has_all_of_it(tmp_path: Path) -> None:
+    """What lies in the spool of a living process nobody else can drain, and whoever takes the turn up shuts it out."""
+    async with playing(tmp_path) as (house, upstream):
+        upstream.enqueue(Script([Say("Before."), Gate("here"), Say("Then."), Gate("never")]))
+        turn_id = await house.ask("Talk", model=MODELS["anthropic"])
+        await upstream.reached("here")
+        with locked(tmp_path):
+            upstream.release("here")
+            said = await house.until(turn_id, lambda event: isinstance(event, e.BlockDelta) and event.text == "Then.")
+            failed = commits_failed()
+            await house.service.drain(0)
+            await until(lambda: commits_failed() > failed)  # what is asked of the store from now on, it may do
+        with contextlib.closing(sqlite3.connect(tmp_path / "legato.db")) as database, anyio.fail_after(BOUND):
+            query = "SELECT last_seq FROM turn WHERE id = ? AND owner IS NULL"
+            while (free := database.execute(query, [turn_id]).fetchone()) is None:
+                await anyio.lowlevel.checkpoint()
+        assert free[0] >= said.seq
