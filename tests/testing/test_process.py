@@ -42,6 +42,7 @@ def _state(pid: int) -> str:
         return ""
 
 
+@pytest.mark.slow
 async def test_a_server_that_was_killed_is_started_again_on_its_file_and_at_its_address(tmp_path: Path) -> None:
     async with ServerProcess(tmp_path) as server, httpx.AsyncClient(base_url=server.url, trust_env=False) as client:
         first = server.pid
@@ -91,6 +92,7 @@ async def test_one_that_is_stopped_can_be_killed_and_terminated(tmp_path: Path) 
         assert await server.terminate() == -15  # which this one does not catch
 
 
+@pytest.mark.slow
 async def test_one_whose_disk_is_full_writes_no_more_until_there_is_room(tmp_path: Path) -> None:
     if sys.platform != "linux":
         pytest.skip("needs prlimit")
@@ -102,8 +104,8 @@ async def test_one_whose_disk_is_full_writes_no_more_until_there_is_room(tmp_pat
 
 
 async def test_one_that_does_not_start_says_what_it_said(tmp_path: Path) -> None:
-    server = ServerProcess(tmp_path, "nowhere.py")
-    with pytest.raises(ProcessFailed, match=r"(?s)ended with 2 before it listened; it said:.*nowhere"):
+    server = ServerProcess(tmp_path, command=(sys.executable, "-c", "import sys; sys.exit('there is no port')"))
+    with pytest.raises(ProcessFailed, match=r"(?s)ended with 1 before it listened; it said:\nthere is no port"):
         await server.start()
     assert not server.running
 

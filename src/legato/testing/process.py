@@ -224,7 +224,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     """With all that it started, which is in its group. Called once."""
     with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: EPERM where only dead ones are left
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.wait(PATIENCE)
 
 
 def _stands(process: subprocess.Popen[bytes]) -> bool:
