@@ -8,12 +8,13 @@ from contextlib import asynccontextmanager
 import anyio
 import msgspec
 import pytest
-from tests.stores.values import Make
+from tests.stores.values import Make, at
 
 from legato.core import events as e
-from legato.core.records import LogSegment, TurnWrite
+from legato.core.records import LogSegment, Rest, TurnWrite
 from legato.core.usage import UNKNOWN
 from legato.runtime.following import Followers, Reader
+from legato.runtime.live import LiveLog
 from legato.stores.memory import MemoryStore
 from legato.testing.store import FaultyStore
 
@@ -153,3 +154,24 @@ async def test_who_waits_for_a_turn_of_another_process_is_let_go_of_when_the_ser
         await store.reached("turn")
         followers.close()
     assert pieces == [None]
+
+
+async def test_a_turn_that_is_taken_up_here_wakes_its_own_readers_and_sends_no_other_to_the_store() -> None:
+    stored = MemoryStore()
+    mine, other = [(await make.begun(stored)).assistant.id for _ in range(2)]
+    await stored.write([TurnWrite(turn_id=turn_id, epoch=0, rest=Rest(wait_until=at(99))) for turn_id in (mine, other)])
+    store, here = FaultyStore(stored), dict[str, LiveLog]()
+    followers = Followers(store, here.get)
+    readers = [followers.reader(turn_id, after=0, each=True, encode=framed) for turn_id in (mine, other)]
+    async with reading(readers[0]) as pieces, reading(readers[1]) as others:
+        await store.reached("turn", times=2)
+        await anyio.wait_all_tasks_blocked()
+        looks = len(store.calls)
+        here[mine] = log = LiveLog(first_seq=1)
+        log.append(b"said here")
+        followers.appeared()
+        await anyio.wait_all_tasks_blocked()
+        assert (pieces, others) == ([b"said here\n"], [])
+        assert store.calls[looks:] == []
+        followers.close()
+        log.close()

@@ -41,7 +41,7 @@ class Followers:
         self._moved.set()
 
     def appeared(self) -> None:
-        """This process has taken up a turn: who waits for one looks again."""
+        """This process has taken up a turn: who waits for that one reads on."""
         self._moved.set()
         self._moved = asyncio.Event()
 
@@ -58,10 +58,10 @@ class Followers:
         row = await self._store.turn(turn_id)
         if row is None or row.ended_at is not None:
             return False
-        if self.closing or self.live(turn_id) is not None:
-            return True
         with anyio.move_on_after(WAITING_SECONDS if row.status == "waiting" else ELSEWHERE_SECONDS):
-            await self._moved.wait()
+            # Of another turn than this one nobody asks the store: of a thousand readers each would, for every turn.
+            while not self.closing and self.live(turn_id) is None:
+                await self._moved.wait()
         return True
 
 
