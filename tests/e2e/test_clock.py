@@ -140,6 +140,18 @@ async def test_where_the_time_went_stays_in_its_order_though_the_clock_went_back
     assert result(turn).output == "dropped it"
 
 
+async def test_a_wait_is_a_date_and_over_once_the_clock_is_past_it(tmp_path: Path) -> None:
+    """So a test need not wait for the week that a person has."""
+    clock = JumpingClock()
+    async with playing(tmp_path, tools=(drop,), clock=clock) as (house, upstream):
+        upstream.enqueue(Script([Call("drop", {"name": "it"})]), Script([Say("Nobody is there.")]))
+        turn_id = await house.ask("Drop it", model=MODEL)
+        await rests(house, turn_id)
+        clock.jump(hours=24 * 7)
+        turn = await house.folded(turn_id)
+    assert (turn.status, result(turn).outcome) == ("complete", "timeout")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_many_turns_and_readers_lose_nothing_to_a_clock_that_never_stands_still(

@@ -187,6 +187,18 @@ async def test_it_has_none_of_the_keys_and_settings_of_whoever_runs_the_tests(
         assert "'LEGATO_PORT'" not in server.said
 
 
+async def test_it_imports_what_the_test_does_though_it_runs_in_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "mine.py").write_text("print('mine, at http://127.0.0.1:1/', flush=True)")
+    (tmp_path / "away").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", "source")
+    async with ServerProcess(tmp_path / "away", command=(sys.executable, "-m", "mine")) as server:
+        assert server.said.startswith("mine")
+
+
 async def test_it_is_not_started_twice_at_once(tmp_path: Path) -> None:
     async with ServerProcess(tmp_path, command=FOLDER_SERVER) as server:
         with pytest.raises(RuntimeError, match="runs already"):

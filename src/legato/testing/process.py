@@ -169,6 +169,10 @@ class ServerProcess:
             os.close(descriptor)
             self._log = Path(name)
         kept = {name: value for name, value in os.environ.items() if _FOREIGN.match(name) is None}
+        if "PYTHONPATH" in kept:  # it runs in another folder, and must import what the test does
+            kept["PYTHONPATH"] = os.pathsep.join(
+                str(Path(one).absolute()) for one in kept["PYTHONPATH"].split(os.pathsep)
+            )
         with self._log.open("ab") as log:
             # No await from here to the guard: a cancel cannot come between the process and whoever ends it.
             self._process = subprocess.Popen(  # noqa: S603  (a test's own command)
