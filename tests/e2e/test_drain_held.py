@@ -243,6 +243,28 @@ async def test_a_second_signal_after_the_drain_ends_it_at_once_too(tmp_path: Pat
             assert await child.ended() in (0, 128 + signal.SIGTERM, -signal.SIGTERM)
 
 
+async def test_what_a_locked_database_did_not_take_until_the_end_is_in_the_next_server(tmp_path: Path) -> None:
+    had: list[e.Event] = []
+
+    async def read(child: Child, turn_id: str) -> None:
+        async for event in child.events(turn_id, each=True):
+            had.append(event)  # noqa: PERF401 - what came so far is looked at meanwhile
+
+    async with spawned(tmp_path, "--drain", "0") as child, anyio.create_task_group() as tasks:
+        turn_id = await started(child, {"text": "on and ", "repeat": 2_000, "pace": 50})
+        tasks.start_soon(read, child, turn_id)
+        await until(lambda: len(had) > 10)
+        with locked(tmp_path):
+            before = len(had)
+            await until(lambda: len(had) > before + 20)
+            child.signal(signal.SIGTERM)
+            with anyio.fail_after(AFTER_DRAIN):
+                assert await child.ended() == 0
+    async with spawned(tmp_path) as child, contextlib.aclosing(child.events(turn_id, each=True)) as events:
+        with anyio.fail_after(BOUND):
+            assert [await anext(events) for _ in had] == had
+
+
 async def test_a_turn_is_free_for_others_only_once_the_store_has_all_of_it(tmp_path: Path) -> None:
     """What lies in the spool of a living process nobody else can drain, and whoever takes the turn up shuts it out."""
     async with playing(tmp_path) as (house, upstream):
