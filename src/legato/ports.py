@@ -210,6 +210,10 @@ class Store(Protocol):
     async def request_cancel(self, turn_id: str, *, mode: CancelMode = "now") -> None:
         """Note on the row that a cancel was asked for; the strictest of several modes stays."""
 
+    async def cancel_early(self, owner: str, turn_id: str, *, seconds: float, limit: int) -> None:
+        """Of a turn that is not there yet: for so long, if one of this id is begun in a chat of ``owner``, it has a
+        cancel requested, once. Of more than ``limit`` such cancels the oldest are forgotten."""
+
     async def turn(self, turn_id: str) -> TurnRow | None: ...
 
     async def load(self, turn_id: str) -> StoredTurn | None: ...

@@ -323,7 +323,7 @@ async def test_a_cancel_of_a_turn_that_is_not_posted_yet_ends_it_when_it_comes(o
         if on_busy == "queue":
             chat_id, _ = await busy(house, upstream)
         early = await house.client.post("/v1/turns/mine/cancel")
-        assert (early.status_code, early.json()["stored"]) == (202, False)
+        assert (early.status_code, early.json()["stored"]) == (202, True)
         assert early.json()["until"]
         fields = {} if chat_id is None else {"chat_id": chat_id}
         await house.post("Talk", turn_id="mine", on_busy=on_busy, model=MODEL, **fields)
@@ -348,6 +348,22 @@ async def test_a_remembered_cancel_is_for_one_turn_and_the_chat_goes_on(tmp_path
             while len(house.service._running):
                 await anyio.lowlevel.checkpoint()
     assert turn.status == "complete"
+
+
+async def test_a_cancel_is_remembered_though_the_store_does_not_take_it(tmp_path: Path) -> None:
+    stores: list[FaultyStore] = []
+
+    def around(store: Store) -> Store:
+        stores.append(FaultyStore(store))
+        return stores[0]
+
+    async with playing(tmp_path, around=around) as (house, upstream):
+        stores[0].away("cancel_early")
+        early = await house.client.post("/v1/turns/mine/cancel")
+        assert (early.status_code, early.json()["stored"]) == (202, False)
+        await house.post("Talk", turn_id="mine", model=MODEL)
+        assert (await house.folded("mine")).status == "cancelled"
+        assert not upstream.requests
 
 
 # What comes at the same moment

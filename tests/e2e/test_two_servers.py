@@ -115,6 +115,16 @@ async def test_a_steer_that_was_taken_is_said_though_its_turn_ends_at_once_elsew
         assert (answers[0].json()["code"], states) == ("turn_ended", [])
 
 
+async def test_a_cancel_asked_of_one_server_before_its_turn_is_posted_to_the_other(tmp_path: Path) -> None:
+    async with two(tmp_path) as (first, second, upstream):
+        early = await second.client.post("/v1/turns/mine/cancel")
+        assert (early.status_code, early.json()["stored"]) == (202, True)
+        await first.post("One", turn_id="mine", model=MODEL)
+        turn = await second.folded("mine")
+        assert not upstream.requests
+    assert turn.status == "cancelled"
+
+
 @pytest.mark.parametrize("on_busy", ["queue", "interrupt"])
 async def test_a_turn_queued_at_one_server_begins_once_after_that_of_the_other(on_busy: str, tmp_path: Path) -> None:
     async with two(tmp_path) as (first, second, upstream):

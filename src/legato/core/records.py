@@ -282,7 +282,10 @@ class NewTurns(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """The turns are stored; the chat's head and active turn are the assistant's."""
+    """The turns are stored; the chat's head and active turn are the assistant's. ``cancelled``: that was before they
+    were posted, and its row says so."""
+
+    cancelled: bool = False
 
 
 class AlreadyMade(msgspec.Struct, frozen=True):
@@ -300,9 +303,10 @@ class Busy(msgspec.Struct, frozen=True):
 
 class Queued(msgspec.Struct, frozen=True):
     """The turns are stored; the assistant's is ``queued`` and becomes the chat's active one when those before it have
-    ended. ``turn_id`` is the active one."""
+    ended. ``turn_id`` is the active one; ``cancelled`` as of ``Accepted``."""
 
     turn_id: str
+    cancelled: bool = False
 
 
 class QueueFull(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from legato.core.records import TurnRow
 from legato.core.views import CancelKept, Cancelled, TurnView
 from legato.ports import Clock, Store
 from legato.runtime import looking
-from legato.runtime.early import EarlyCancels
+from legato.runtime.early import KEPT_MOST, KEPT_SECONDS, EarlyCancels
 from legato.runtime.runner import TurnRunner
 from legato.runtime.running import Running
 
@@ -28,9 +28,16 @@ class Cancelling:
         self._store = store
         self._running = running
 
-    def keep(self, principal: str, turn_id: str) -> CancelKept:
-        """Of a turn that nobody has posted yet."""
-        return CancelKept(id=turn_id, stored=False, until=self.early.keep(principal, turn_id))
+    async def keep(self, principal: str, turn_id: str) -> CancelKept:
+        """Of a turn that nobody has posted yet: here until the store has it, which tells every process on it."""
+        until, stored = self.early.keep(principal, turn_id), False
+        with anyio.move_on_after(CANCEL_STORE_SECONDS):
+            try:
+                await self._store.cancel_early(principal, turn_id, seconds=KEPT_SECONDS, limit=KEPT_MOST)
+                stored = True
+            except LegatoError:
+                pass  # remembered here all the same
+        return CancelKept(id=turn_id, stored=stored, until=until)
 
     async def here(self, runner: TurnRunner, mode: i.CancelMode) -> Cancelled:
         runner.receive(i.CancelRequested(mode=mode))

@@ -1,6 +1,7 @@
 """Cancels of turns that nobody has posted yet: a client that names its turn may cancel it while its POST is on the way.
 
-They are kept in this process alone, each for a minute, for whoever asked.
+The store keeps them for every process on it; here they are kept besides, for as long as it does not answer. Each for a
+minute, for whoever asked.
 """
 
 from __future__ import annotations

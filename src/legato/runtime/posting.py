@@ -123,11 +123,11 @@ class Posting:
         if isinstance(begun, Accepted):
             if self._running.get(row.id) is not None:
                 return None  # the store said so late, and it was taken up
-            cancelled = self._cancelling.early.take(principal, row.id)
+            cancelled = self._cancelling.early.take(principal, row.id) or begun.cancelled
             return self._running.begin(admission, began, cancelled=cancelled)
         if isinstance(begun, Queued):
             self._queueing.queued(row.id, row.chat_id, begun.turn_id, admission.on_busy)
-            if self._cancelling.early.take(principal, row.id):
+            if self._cancelling.early.take(principal, row.id) or begun.cancelled:
                 assert self.tasks is not None
                 self.tasks.start_soon(self._cancelling.queued, row.id)
         return None

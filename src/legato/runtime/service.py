@@ -20,7 +20,7 @@ from legato.clock import SystemClock
 from legato.core import events as e
 from legato.core import inputs as i
 from legato.core import lines as log_lines
-from legato.core.errors import InvalidRequest, NotFound
+from legato.core.errors import InvalidRequest, LegatoError, NotFound
 from legato.core.plan import TurnLimits
 from legato.core.posts import PatchChat, PostApproval, PostChat, PostSteer, PostToolResults, PostTurn
 from legato.core.records import Answer, Datum, StoredTurn, TurnRow
@@ -224,7 +224,11 @@ class TurnService:
         try:
             row = await self._own_turn(turn_id, principal)
         except NotFound:  # somebody else's, or not posted yet: nobody is told which
-            return self._cancelling.keep(principal, turn_id), False
+            kept = await self._cancelling.keep(principal, turn_id)
+            try:
+                row = await self._own_turn(turn_id, principal)  # it may have been posted before that was kept
+            except LegatoError:
+                return kept, False
         return await self._cancelling.elsewhere(row, mode), row.ended_at is not None
 
     async def tool_results(self, turn_id: str, post: PostToolResults, *, principal: str = LOCAL) -> TurnView:

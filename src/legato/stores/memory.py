@@ -56,6 +56,7 @@ class MemoryStore:
         self._turns: dict[str, Kept] = {}  # in the order they were made
         self._queues: dict[str, list[str]] = {}  # by chat: its queued turns, the next first
         self._spent: set[str] = set()
+        self._early: dict[tuple[str, str], str] = {}  # by owner and turn: until when; the oldest first
         self._closed = False
 
     async def begin(self, new: NewTurns) -> Begun:
@@ -87,14 +88,17 @@ class MemoryStore:
             active_turn_id=active or (row.id if row.ended_at is None else None),
             updated_at=max(chat.updated_at, row.created_at),
         )
+        cancelled = self._early.pop((new.owner, row.id), "") > self._clock.now()
+        if cancelled:
+            self._note_cancel(row.id, "now")
         if active is None:
-            return Accepted()
+            return Accepted(cancelled=cancelled)
         first = [active] if active in self._queues.get(chat.id, []) else []
         ahead, behind = ([row.id], waiting) if new.on_busy == "in_front" else (waiting, [row.id])
         self._queues[chat.id] = [*first, *ahead, *behind]
         if new.on_busy == "in_front":
             self._note_cancel(active, "now")
-        return Queued(active)
+        return Queued(active, cancelled=cancelled)
 
     async def write(self, writes: Sequence[TurnWrite]) -> None:
         await self._wait()
@@ -109,6 +113,13 @@ class MemoryStore:
     async def request_cancel(self, turn_id: str, *, mode: CancelMode = "now") -> None:
         await self._wait()
         self._note_cancel(turn_id, mode)
+
+    async def cancel_early(self, owner: str, turn_id: str, *, seconds: float, limit: int) -> None:
+        await self._wait()
+        now = self._clock.now()
+        self._early.pop((owner, turn_id), None)
+        early = [*self._early.items(), ((owner, turn_id), self._clock.after(seconds))]
+        self._early = dict([one for one in early if one[1] > now][-limit:])
 
     async def turn(self, turn_id: str) -> TurnRow | None:
         await self._wait()

@@ -50,6 +50,7 @@ WRITES = frozenset(
         "begin",
         "write",
         "request_cancel",
+        "cancel_early",
         "claim",
         "renew",
         "release",
@@ -163,6 +164,9 @@ class FaultyStore:
 
     async def request_cancel(self, turn_id: str, *, mode: CancelMode = "now") -> None:
         await self._meet("request_cancel", lambda: self._store.request_cancel(turn_id, mode=mode))
+
+    async def cancel_early(self, owner: str, turn_id: str, *, seconds: float, limit: int) -> None:
+        await self._meet("cancel_early", lambda: self._store.cancel_early(owner, turn_id, seconds=seconds, limit=limit))
 
     async def turn(self, turn_id: str) -> TurnRow | None:
         return await self._meet("turn", lambda: self._store.turn(turn_id))

@@ -24,7 +24,7 @@ from legato.core.records import (
     TurnWrite,
 )
 from legato.ports import Begun, Clock
-from legato.stores.sqlite import queries, rows
+from legato.stores.sqlite import early, queries, rows
 from legato.stores.sqlite.batch import Batch
 from legato.stores.sqlite.failures import GUILTY_ROW, refused
 from legato.stores.sqlite.packing import PACKED, pack_one
@@ -32,7 +32,7 @@ from legato.stores.sqlite.rows import Row
 from legato.stores.taken import turn_taken
 
 
-def begin(connection: sqlite3.Connection, new: NewTurns) -> Begun:
+def begin(connection: sqlite3.Connection, new: NewTurns, clock: Clock) -> Begun:
     if (made := _already_made(connection, new.assistant.id)) is not None:
         return made
     active = _place_in_chat(connection, new)
@@ -49,7 +49,7 @@ def begin(connection: sqlite3.Connection, new: NewTurns) -> Begun:
         _insert(connection, "datum", rows.DATUM, [rows.datum_row(new.user.id, datum) for datum in new.user_data])
     if active is not None:
         _insert_queued(connection, new, places or [0], active)
-        return Queued(active)
+        return Queued(active, cancelled=_cancelled_before(connection, new, clock))
     _insert_turn(connection, new.assistant)
     connection.execute(
         "UPDATE chat SET head_turn_id = ?, active_turn_id = ?, updated_at = max(updated_at, ?) WHERE id = ?",
@@ -60,7 +60,14 @@ def begin(connection: sqlite3.Connection, new: NewTurns) -> Begun:
             new.assistant.chat_id,
         ),
     )
-    return Accepted()
+    return Accepted(cancelled=_cancelled_before(connection, new, clock))
+
+
+def _cancelled_before(connection: sqlite3.Connection, new: NewTurns, clock: Clock) -> bool:
+    cancelled = early.take(connection, new.owner, new.assistant.id, clock)
+    if cancelled:
+        request_cancel(connection, new.assistant.id)
+    return cancelled
 
 
 def _already_made(connection: sqlite3.Connection, turn_id: str) -> AlreadyMade | None:

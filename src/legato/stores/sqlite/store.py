@@ -25,7 +25,7 @@ from legato.core.records import (
     TurnWrite,
 )
 from legato.ports import Begun, Clock
-from legato.stores.sqlite import changes, needs, outputs, queries, steers
+from legato.stores.sqlite import changes, early, needs, outputs, queries, steers
 from legato.stores.sqlite.documents import SqliteDocuments
 from legato.stores.sqlite.packing import pack_ended
 from legato.stores.sqlite.readers import Readers
@@ -60,7 +60,7 @@ class SqliteStore:
         self._clock = clock
 
     async def begin(self, new: NewTurns) -> Begun:
-        return await self._writer.run(lambda connection: changes.begin(connection, new))
+        return await self._writer.run(lambda connection: changes.begin(connection, new, self._clock))
 
     async def write(self, writes: Sequence[TurnWrite]) -> None:
         if writes:
@@ -68,6 +68,11 @@ class SqliteStore:
 
     async def request_cancel(self, turn_id: str, *, mode: CancelMode = "now") -> None:
         await self._writer.run(lambda connection: changes.request_cancel(connection, turn_id, mode))
+
+    async def cancel_early(self, owner: str, turn_id: str, *, seconds: float, limit: int) -> None:
+        await self._writer.run(
+            lambda connection: early.keep(connection, owner, turn_id, seconds=seconds, limit=limit, clock=self._clock)
+        )
 
     async def turn(self, turn_id: str) -> TurnRow | None:
         return await self._readers.run(lambda connection: queries.turn(connection, turn_id))
