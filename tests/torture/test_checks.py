@@ -228,6 +228,9 @@ def test_a_write_that_was_cancelled_before_it_was_started_and_ran_is_found() -> 
     assert broken(told(reader(ended(unstarted, "cancelled"))), [line("begun")]) == ["P2"]
     assert broken(told(reader(ended(unstarted, "cancelled"))), []) == []
     assert broken(told(reader(CANCELLED)), [line("begun")]) == []
+    asked = [event for event in said("error")[:-1] if not isinstance(event, e.ToolStart)]
+    reconciled = [msgspec.structs.replace(event, seq=seq) for seq, event in enumerate(asked, 1)]
+    assert broken(told(reader(ended(reconciled))), [line("begun")]) == []  # the outside says that it was not done
 
 
 def test_a_write_that_took_effect_twice_is_found() -> None:

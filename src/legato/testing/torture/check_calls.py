@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from legato.core.blocks import Json
+from legato.core.blocks import CallError, Json
 from legato.testing.torture.seen import Seen
 from legato.testing.torture.tools import Effect
 
@@ -58,12 +58,13 @@ def unasked(seen: Seen) -> Iterator[str]:
 
 def never_started(seen: Seen) -> Iterator[str]:
     """A write whose result says that it was not run, and whose start nobody heard of. One that had begun when its
-    server died is unknown, also where the turn was cancelled."""
+    server died is unknown, or as the outside says, also where the turn was cancelled."""
     started = {start.said for reader in (*seen.told.readers, *seen.told.late) for start in reader.starts}
     begun = _times(seen.effects, "begun")
     for call_id, result in seen.results.items():
         call = f"{result.tool_name} of {call_id}"
-        if result.outcome in ("cancelled", "error") and begun[call_id] and call not in started:
+        refused = isinstance(result.error, CallError) and result.error.code == "not_executed"
+        if (result.outcome == "cancelled" or refused) and begun[call_id] and call not in started:
             yield f"{call} is {result.outcome}, was never started, and was begun"
 
 
