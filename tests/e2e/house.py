@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -292,6 +292,19 @@ async def serving(
                 server.stop()
                 with anyio.move_on_after(BOUND, shield=True):
                     await stopped.wait()
+
+
+@contextmanager
+def hasty(house: House, *, retry_window: float = 0.3, persist_timeout: float = 5.0) -> Iterator[None]:
+    """Its journal gives up soon, while a fault lasts. Set from the start it would be a race: on a busy machine the turn
+    itself takes as long to be stored."""
+    journal = house.service._journal
+    before = journal._settings
+    journal._settings = replace(before, retry_window=retry_window, persist_timeout=persist_timeout)
+    try:
+        yield
+    finally:
+        journal._settings = before
 
 
 class Stage(NamedTuple):

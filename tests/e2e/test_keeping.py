@@ -20,6 +20,7 @@ from tests.e2e.house import (
     Stage,
     Visitor,
     configured,
+    hasty,
     playing,
     serving,
     spawned,
@@ -481,14 +482,15 @@ async def test_a_store_that_stays_away_ends_the_turn_and_takes_the_chat_back_onc
         faults.append(FaultyStore(store))
         return faults[0]
 
-    async with playing(tmp_path, around=around, retry_window=0.1) as (house, upstream):
+    async with playing(tmp_path, around=around) as (house, upstream):
         upstream.enqueue(Script([Say("Talking"), Gate("here"), Say(" on")]))
         started = await house.post("Talk", model=MODELS["anthropic"])
         turn_id = started["assistant_turn"]["id"]
         await upstream.reached("here")
         faults[0].away("write", "claim")
-        async with reading(house, turn_id) as events:
-            upstream.release("here")
+        with hasty(house, retry_window=0.1):
+            async with reading(house, turn_id) as events:
+                upstream.release("here")
         assert _error(events) == "persistence_failed"
         faults[0].back()
         assert (await house.folded(turn_id)).status == "error"
@@ -506,23 +508,23 @@ async def test_a_store_that_is_too_far_behind_costs_new_turns_and_only_as_long_a
         faults.append(FaultyStore(store))
         return faults[0]
 
-    flags: dict[str, Json] = {"limits__unsaved_bytes": 2_000, "storage__persist_timeout": 0.1}
-    async with playing(tmp_path, around=around, retry_window=retry_window, **flags) as (house, upstream):
+    async with playing(tmp_path, around=around, limits__unsaved_bytes=2_000) as (house, upstream):
         upstream.enqueue(Script([Gate("here"), Say("word " * 100), Gate("said")]))
         turn_id = await house.ask("Talk", model=MODELS["anthropic"])
         await upstream.reached("here")
         faults[0].away("write", "claim")
         journal, body = house.service._journal, {"input": "And I?", "model": MODELS["anthropic"]}
-        async with reading(house, turn_id) as events:
-            upstream.release("here")
-            while journal.unsaved_bytes() <= 2_000:
-                await anyio.lowlevel.checkpoint()
-            refused = await house.client.post("/v1/turns", json=body)
-            if retry_window < 1:
-                while len(house.service._running):
+        with hasty(house, retry_window=retry_window, persist_timeout=0.1):
+            async with reading(house, turn_id) as events:
+                upstream.release("here")
+                while journal.unsaved_bytes() <= 2_000:
                     await anyio.lowlevel.checkpoint()
-            faults[0].back()
-            upstream.release("said")
+                refused = await house.client.post("/v1/turns", json=body)
+                if retry_window < 1:
+                    while len(house.service._running):
+                        await anyio.lowlevel.checkpoint()
+                faults[0].back()
+                upstream.release("said")
         assert (refused.status_code, refused.json()["code"], refused.json()["limit"]) == (503, "store_behind", 2_000)
         assert refused.json()["actual"] > 2_000
         assert int(refused.headers["retry-after"]) >= 1

@@ -23,6 +23,7 @@ from tests.e2e.house import (
     Stage,
     Visitor,
     configured,
+    hasty,
     playing,
     serving,
     spawned,
@@ -73,9 +74,9 @@ class Inside:
 
 
 @contextlib.asynccontextmanager
-async def faulty(folder: Path, *, retry_window: float = 20, **flags: Json) -> AsyncIterator[tuple[Stage, Inside]]:
+async def faulty(folder: Path, **flags: Json) -> AsyncIterator[tuple[Stage, Inside]]:
     inside = Inside()
-    async with playing(folder, around=inside.around, retry_window=retry_window, **flags) as stage:
+    async with playing(folder, around=inside.around, **flags) as stage:
         try:
             yield stage, inside
         finally:
@@ -150,14 +151,15 @@ async def test_past_the_window_a_turn_ends_and_all_it_said_is_stored_once_the_st
     ended: bool, tmp_path: Path
 ) -> None:
     """P6: its reader hears ``persistence_failed``, and what the store has later is what this reader heard."""
-    async with faulty(tmp_path, retry_window=0.3) as ((house, upstream), inside):
+    async with faulty(tmp_path) as ((house, upstream), inside):
         upstream.enqueue(Script([Say("Talking"), Gate("here"), Say(" on and on"), *([] if ended else [Gate("never")])]))
         started = await house.post("Talk", model=MODELS["anthropic"])
         turn_id = started["assistant_turn"]["id"]
         await upstream.reached("here")
         inside.store.full()
-        async with reading(house, turn_id) as read:
-            upstream.release("here")
+        with hasty(house):
+            async with reading(house, turn_id) as read:
+                upstream.release("here")
         assert error_of(read) == "persistence_failed"
         assert text_of(read) == "Talking on and on"
         assert len(files_in(spool_of(tmp_path))) >= 1
@@ -180,12 +182,13 @@ async def test_what_was_spooled_is_drained_by_the_next_start_before_anybody_look
         config = configured(tmp_path, environ=upstream_environ(upstream))
         inside = Inside()
         upstream.enqueue(Script([Say("Said"), Gate("here"), Say(" and kept")]))
-        async with serving(config, around=inside.around, retry_window=0.3) as house:
+        async with serving(config, around=inside.around) as house:
             turn_id = await house.ask("Talk", model=MODELS["anthropic"])
             await upstream.reached("here")
             inside.store.full()
-            async with reading(house, turn_id) as read:
-                upstream.release("here")
+            with hasty(house):
+                async with reading(house, turn_id) as read:
+                    upstream.release("here")
             assert rows(tmp_path, "SELECT ended_at FROM turn WHERE id = ?", turn_id) == [(None,)]
         assert len(files_in(spool_of(tmp_path))) >= 1
         async with serving(config) as house:
@@ -224,14 +227,15 @@ async def test_what_a_stopping_server_cannot_store_goes_to_the_spool_and_the_tur
 async def test_where_the_spool_cannot_be_written_either_the_turn_ends_and_its_chat_comes_back(tmp_path: Path) -> None:
     """All else is spent: what is stored stands, and the row says ``persistence_failed`` once the store is back."""
     spool_of(tmp_path).write_text("a file where the folder would be")
-    async with faulty(tmp_path, retry_window=0.3) as ((house, upstream), inside):
+    async with faulty(tmp_path) as ((house, upstream), inside):
         upstream.enqueue(Script([Say("Talking"), Gate("here"), Say(" on")]))
         started = await house.post("Talk", model=MODELS["anthropic"])
         turn_id = started["assistant_turn"]["id"]
         await upstream.reached("here")
         inside.store.full()
-        async with reading(house, turn_id) as read:
-            upstream.release("here")
+        with hasty(house):
+            async with reading(house, turn_id) as read:
+                upstream.release("here")
         assert error_of(read) == "persistence_failed"
         inside.store.back()
         assert (await house.folded(turn_id)).status == "error"
@@ -243,12 +247,12 @@ async def test_where_the_spool_cannot_be_written_either_the_turn_ends_and_its_ch
 async def test_an_end_that_a_hanging_store_may_still_write_is_said_as_it_will_be_kept(tmp_path: Path) -> None:
     """SQLite's thread goes on waiting for the lock after its caller gave up, and then writes: it must not have another
     end than the one a reader heard."""
-    async with faulty(tmp_path, retry_window=0.3, storage__persist_timeout=0.1) as ((house, upstream), _):
+    async with faulty(tmp_path) as ((house, upstream), _):
         upstream.enqueue(Script([Say("Talking"), Gate("here"), Say(" on")]))
         turn_id = await house.ask("Talk", model=MODELS["anthropic"])
         await upstream.reached("here")
         await until(lambda: stored(tmp_path, turn_id) > 3)
-        with locked(tmp_path):
+        with locked(tmp_path), hasty(house, persist_timeout=0.1):
             async with reading(house, turn_id) as read:
                 upstream.release("here")
         assert await house.followed(turn_id, each=True) == read
@@ -270,14 +274,15 @@ async def test_a_tool_with_effects_does_not_start_on_an_intent_that_only_the_spo
         return "saved"
 
     inside = Inside()
-    async with playing(tmp_path, tools=(save,), around=inside.around, retry_window=0.3) as (house, upstream):
+    async with playing(tmp_path, tools=(save,), around=inside.around) as (house, upstream):
         upstream.enqueue(Script([Say("I save."), Gate("here"), Call("save", {"what": "it"})]))
         started = await house.post("Talk", model=MODELS["anthropic"])
         turn_id = started["assistant_turn"]["id"]
         await upstream.reached("here")
         inside.store.full()
-        async with reading(house, turn_id) as read:
-            upstream.release("here")
+        with hasty(house):
+            async with reading(house, turn_id) as read:
+                upstream.release("here")
         assert error_of(read) == "persistence_failed"
         results = [block for block in fold(read).blocks if isinstance(block, ToolResultBlock)]
         assert [(result.state, result.outcome) for result in results] == [("complete", "cancelled")]
@@ -295,15 +300,16 @@ async def test_a_turn_that_comes_to_rest_while_the_store_is_away_waits_and_goes_
     tmp_path: Path,
 ) -> None:
     client_tools = [{"name": "locate", "input_schema": {"type": "object"}}]
-    async with faulty(tmp_path, retry_window=0.3) as ((house, upstream), inside):
+    async with faulty(tmp_path) as ((house, upstream), inside):
         upstream.enqueue(Script([Say("Where?"), Gate("here"), Call("locate", {}, id="toolu_1")]))
         turn_id = await house.ask("Talk", model=MODELS["anthropic"], client_tools=client_tools)
         await upstream.reached("here")
         inside.store.full()
-        upstream.release("here")
-        waiting = await house.until(turn_id, lambda event: isinstance(event, e.CallWaiting))
-        assert isinstance(waiting, e.CallWaiting)
-        await house.until(turn_id, lambda event: isinstance(event, e.TurnWaiting))
+        with hasty(house):
+            upstream.release("here")
+            waiting = await house.until(turn_id, lambda event: isinstance(event, e.CallWaiting))
+            assert isinstance(waiting, e.CallWaiting)
+            await house.until(turn_id, lambda event: isinstance(event, e.TurnWaiting))
         inside.store.back()
         await until(lambda: left(tmp_path) == [])
         assert (await house.turn(turn_id))["status"] == "waiting"
@@ -395,13 +401,14 @@ async def test_while_another_process_holds_the_database_deltas_go_on_and_all_is_
 
 
 async def test_a_full_database_costs_the_running_turns_and_no_word_of_them(tmp_path: Path) -> None:
-    async with faulty(tmp_path, retry_window=0.3) as ((house, upstream), inside):
+    async with faulty(tmp_path) as ((house, upstream), inside):
         upstream.enqueue(Script([Say("Talking "), Gate("here"), Say("word " * 4_000), Gate("never")]))
         turn_id = await house.ask("Talk", model=MODELS["anthropic"])
         await upstream.reached("here")
         await inside.pragma(f"max_page_count = {await inside.pages()}")
-        async with reading(house, turn_id) as read:
-            upstream.release("here")
+        with hasty(house):
+            async with reading(house, turn_id) as read:
+                upstream.release("here")
         assert error_of(read) == "persistence_failed"
         assert "full" in str(read[-1])
         refused = await house.client.post("/v1/turns", json={"input": "x" * 9_000, "model": MODELS["anthropic"]})
@@ -419,12 +426,13 @@ async def test_what_a_read_only_database_did_not_take_is_in_the_one_that_the_nex
     async with Upstream.open() as upstream:
         config, inside = configured(tmp_path, environ=upstream_environ(upstream)), Inside()
         upstream.enqueue(Script([Say("Talking"), Gate("here"), Say(" on"), Gate("never")]))
-        async with serving(config, around=inside.around, retry_window=0.3) as house:
+        async with serving(config, around=inside.around) as house:
             turn_id = await house.ask("Talk", model=MODELS["anthropic"])
             await upstream.reached("here")
             await inside.pragma("query_only = ON")
-            async with reading(house, turn_id) as read:
-                upstream.release("here")
+            with hasty(house):
+                async with reading(house, turn_id) as read:
+                    upstream.release("here")
             assert (error_of(read), "readonly" in str(read[-1])) == ("persistence_failed", True)
         async with serving(config) as house:
             assert await house.followed(turn_id, each=True) == read
@@ -495,7 +503,6 @@ async def test_the_silence_of_a_provider_that_is_not_read_is_no_stall(client: st
     """Tries with 0.1 s each and pauses between them take a multiple of the idle timeout of 0.5 s."""
     flags: dict[str, Json] = {
         "limits__unsaved_bytes": 100_000,
-        "storage__persist_timeout": 0.1,
         "providers__anthropic__client": client,
         "providers__anthropic__idle_timeout": 0.5,
     }
@@ -505,11 +512,12 @@ async def test_the_silence_of_a_provider_that_is_not_read_is_no_stall(client: st
         await upstream.reached("here")
         inside.store.hold("write")
         slowed, tries = process.value("provider_slowed"), process.value("journal_write_retries")
-        async with reading(house, turn_id) as read:
-            upstream.release("here")
-            await until(lambda: process.value("provider_slowed") > slowed)
-            await until(lambda: process.value("journal_write_retries") >= tries + 6)
-            inside.store.back()
+        with hasty(house, retry_window=20, persist_timeout=0.1):
+            async with reading(house, turn_id) as read:
+                upstream.release("here")
+                await until(lambda: process.value("provider_slowed") > slowed)
+                await until(lambda: process.value("journal_write_retries") >= tries + 6)
+                inside.store.back()
         assert error_of(read) is None
         assert text_of(read) == "Now:" + "p" * 4_000 * 500
 
@@ -550,17 +558,18 @@ async def test_a_cancel_while_the_store_is_away_stops_the_turn_before_the_store_
     fault: str, tmp_path: Path
 ) -> None:
     """Past the window too: its end lies in the spool, and its reader has heard it."""
-    async with faulty(tmp_path, retry_window=0.3, storage__persist_timeout=0.1) as ((house, upstream), inside):
+    async with faulty(tmp_path) as ((house, upstream), inside):
         upstream.enqueue(Script([Say("Talking"), Gate("never")]))
         turn_id = await house.ask("Talk", model=MODELS["anthropic"])
         await upstream.reached("never")
-        async with reading(house, turn_id) as read:
-            if fault == "away":
-                inside.store.full()
-            else:
-                inside.store.hold()
-            assert (await house.cancel(turn_id))["stored"] is False
-            await upstream.hung_up(1)
+        with hasty(house, persist_timeout=0.1):
+            async with reading(house, turn_id) as read:
+                if fault == "away":
+                    inside.store.full()
+                else:
+                    inside.store.hold()
+                assert (await house.cancel(turn_id))["stored"] is False
+                await upstream.hung_up(1)
         assert isinstance(read[-1], e.TurnEnd)
         inside.store.back()
         assert await house.followed(turn_id, each=True) == read
