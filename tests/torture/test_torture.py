@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from legato.testing.torture.drive import Torture
-from legato.testing.torture.plan import Ask, Fault, Freeze, Kill, ProviderFault, Spool
+from legato.testing.torture.plan import Ask, Fault, Freeze, Kill, ProviderFault, Restart, Spool
 from legato.testing.torture.planning import make_plan
 from legato.testing.torture.report import Report
 
@@ -27,7 +27,7 @@ def test_every_promise_holds_while_a_server_is_killed_stopped_and_starved(seed: 
     report = tortured(seed, SHORT, tmp_path)
     assert report.broken == []
     assert report.accepted == report.ended == SHORT - report.steered - report.refused
-    assert report.tolls.keys() & {"kill", "torn spool"}
+    assert report.tolls.keys() & {"kill", "torn spool", "restart"}
     assert report.events > SHORT
     assert report.came > report.readers  # some were cut off and came back
 
@@ -62,7 +62,7 @@ def test_three_seeds_in_a_row_have_every_fault_in_their_short_plans() -> None:
     assert {type(step) for step in steps} >= set(get_args(Fault))
     broken = {planned.fault for step in steps if isinstance(step, Ask) for planned in step.rounds}
     assert broken == set(get_args(ProviderFault))
-    assert all(any(isinstance(step, Kill | Spool) for step in plan) for plan in plans)
+    assert all(any(isinstance(step, Kill | Spool | Restart) for step in plan) for plan in plans)
 
 
 def test_a_long_plan_has_every_fault_and_stops_one_server_for_longer_than_a_lease() -> None:

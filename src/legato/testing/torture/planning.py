@@ -54,8 +54,8 @@ FAULTS: Final[tuple[tuple[Callable[[random.Random, float], Fault], int], ...]] =
     (lambda chance, _share: Jump(round(chance.choice((-7200, -40, 40, 7200)) * chance.uniform(0.5, 1), 3)), 1),
     (lambda chance, share: Freeze(_seconds(chance, 0.2, 1.5, share)), 2),
 )
-"""Beside kills, each with how often among sixteen. Every third one is for the same short plan, which has no time to
-start more than three servers."""
+"""Beside kills, each with how often among sixteen. Every third one, with a kill as the last, is for the same
+short plan, which has no time to start more than three servers."""
 
 
 def make_plan(seed: int, turns: int) -> tuple[Step, ...]:
@@ -92,17 +92,18 @@ def make_plan(seed: int, turns: int) -> tuple[Step, ...]:
 
 def _faults(seed: int, count: int, chance: random.Random, share: float) -> list[Fault]:
     """``count`` kills, and of the others as many together, at least one of each; where there is time for one kill only,
-    a third of the others."""
-    kinds = [make for make, _ in FAULTS]
+    a third of them all."""
+    others = [make for make, _ in FAULTS]
     if count > 1:
         often = itertools.cycle([make for make, times in FAULTS for _ in range(times)])
-        kinds += itertools.islice(often, max(count - len(kinds), 0))
+        kinds = [*others, *itertools.islice(often, max(count - len(others), 0)), *[_kill] * count]
     else:
-        kinds = kinds[seed % 3 :: 3]
-    faults = [make(chance, share) for make in kinds]
-    if count > 1 or not any(isinstance(fault, Spool) for fault in faults):  # which is a kill itself
-        faults += [Kill(_seconds(chance, 0, 0.5, share)) for _ in range(max(count, 1))]
-    return faults
+        kinds = [*others, _kill][seed % 3 :: 3]
+    return [make(chance, share) for make in kinds]
+
+
+def _kill(chance: random.Random, share: float) -> Fault:
+    return Kill(_seconds(chance, 0, 0.5, share))
 
 
 def _seconds(chance: random.Random, least: float, most: float, share: float) -> float:
