@@ -19,6 +19,7 @@ from legato.core.errors import Conflict, RowRefused, StoreUnavailable
 from legato.core.records import Accepted, AlreadyMade, RoundRecord, TurnWrite
 from legato.observability import process
 from legato.stores.sqlite import SqliteStore, open_sqlite, schema, writer
+from legato.stores.sqlite.readers import Readers
 
 
 @pytest.fixture
@@ -203,14 +204,42 @@ async def test_a_thousand_readers_queue_for_two_connections(tmp_path: Path, make
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("legato-sqlite")]
 
 
-async def test_readers_that_gave_up_hold_nobody_up(store: SqliteStore, make: Make) -> None:
-    turn_id = (await make.answered(store)).assistant.id
-    callers = [asyncio.ensure_future(store.load(turn_id)) for _ in range(200)]
+async def test_however_many_read_no_more_connections_are_opened_than_there_are_threads(tmp_path: Path) -> None:
+    opened: list[sqlite3.Connection] = []
+
+    def connect() -> sqlite3.Connection:
+        opened.append(sqlite3.connect(tmp_path / "legato.db", check_same_thread=False))
+        return opened[-1]
+
+    readers = Readers(connect, 2)
+    readers.start()
+    await asyncio.gather(
+        *(readers.run(lambda connection: connection.execute("SELECT 1").fetchone()) for _ in range(1000))
+    )
+    await readers.close()
+    assert 1 <= len(opened) <= 2
+    for connection in opened:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
+
+
+async def test_readers_that_gave_up_hold_nobody_up() -> None:
+    """What they wanted is not read any more."""
+    let_go = threading.Event()
+    read: list[int] = []
+    readers = Readers(lambda: sqlite3.connect(":memory:"), 1)
+    readers.start()
+    first = asyncio.ensure_future(readers.run(lambda _: let_go.wait(WAIT)))
+    callers = [asyncio.ensure_future(readers.run(lambda _: read.append(1))) for _ in range(200)]
     await asyncio.sleep(0)
     for caller in callers:
         caller.cancel()
-    assert await store.load(turn_id) is not None
     await asyncio.gather(*callers, return_exceptions=True)
+    let_go.set()
+    assert await readers.run(lambda _: "read") == "read"
+    assert await first
+    assert read == []
+    await readers.close()
 
 
 async def test_a_read_sees_every_write_that_has_returned(store: SqliteStore, make: Make) -> None:
