@@ -11,7 +11,7 @@ from legato.testing.torture.told import GivenCancel
 ENDS: Final = 20.0
 """Seconds without a fault in which a turn ends whose cancel is stored: its round, the grace of its tools, a look for
 turns without an owner, and a busy machine."""
-CROSSED: Final = 3.0
+CROSSED: Final = 5.0
 """Likewise in which an owner in another process hears of it, which looks once a second; and in which a thread begins
 what was started."""
 
