@@ -140,6 +140,16 @@ async def test_where_the_time_went_stays_in_its_order_though_the_clock_went_back
     assert result(turn).output == "dropped it"
 
 
+@pytest.mark.parametrize("hours", [5, -5])
+async def test_a_cancel_that_came_before_its_turn_is_remembered_through_a_jump(hours: int, tmp_path: Path) -> None:
+    clock = JumpingClock()
+    async with playing(tmp_path, clock=clock) as (house, _):
+        await house.cancel("mine")
+        clock.jump(hours=hours)
+        turn = await house.folded(await house.ask("Go", turn_id="mine", model=MODEL))
+    assert turn.status == "cancelled"
+
+
 async def test_a_wait_is_a_date_and_over_once_the_clock_is_past_it(tmp_path: Path) -> None:
     """So a test need not wait for the week that a person has."""
     clock = JumpingClock()
