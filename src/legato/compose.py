@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 
+from starlette.routing import BaseRoute
+
 from legato.clock import SystemClock
 from legato.config import Config, load, locate
 from legato.config.mcp_file import MissingVariable, filled
@@ -177,9 +179,9 @@ def keep_collections_short() -> None:
     gc.set_threshold(20_000, 20, 100)
 
 
-def serving_app(config: Config, service: TurnService) -> App:
-    """The service over HTTP."""
-    return build_app(service, settings=_http_settings(config))
+def serving_app(config: Config, service: TurnService, *, surfaces: Sequence[BaseRoute] = ()) -> App:
+    """The service over HTTP, with further routes where there are some."""
+    return build_app(service, settings=_http_settings(config), surfaces=surfaces)
 
 
 def first_lines(config: Config, url: str, service: TurnService) -> Sequence[str]:
