@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
@@ -73,6 +74,8 @@ class Users:
         self._patience = patience
         self._chance = random.Random(seed)  # noqa: S311  (nobody is to be kept from guessing)
         self._answered: set[tuple[str, str]] = set()
+        self._posted: defaultdict[int, asyncio.Event] = defaultdict(asyncio.Event)
+        self._steers: defaultdict[str, dict[str, str | None]] = defaultdict(dict)
         self._texts: dict[str, str] = {}
 
     def url(self) -> str:
@@ -83,12 +86,13 @@ class Users:
 
     async def use(self, step: int, ask: Ask) -> None:
         """Post the turn, and follow it to its end."""
-        told = Told(step=step, turn_id=self.turn_id(ask.turn))
+        turn_id = self.turn_id(ask.turn)
+        told = Told(step=step, turn_id=turn_id, steers=self._steers[turn_id])
         life = self._servers.life
-        early = ask.unwanted and await self._cancel_early(told.turn_id)
+        early = ask.unwanted and await self._cancel_early(turn_id)
         body = {
             "input": SAID.format(ask.turn),
-            "turn_id": told.turn_id,
+            "turn_id": turn_id,
             "chat_id": self.chat_id(ask.chat),
             "model": MODELS[ask.wire],
             "client_tools": [PICK],
@@ -100,14 +104,16 @@ class Users:
         if said.status == 409 and ask.on_busy == "reject" and "chat_busy" in said.text:
             self.refused += 1
         elif said.status not in (200, 202):
-            self._complain("P4", f"a turn was refused with {said.status}: {said.text}", step, told.turn_id)
-        elif (turn_id := said.json["assistant_turn"]["id"]) != told.turn_id:
+            self._complain("P4", f"a turn was refused with {said.status}: {said.text}", step, turn_id)
+        elif (into := said.json["assistant_turn"]["id"]) != turn_id:
             self.steered += 1
-            self._accepted_into(turn_id, told.turn_id, SAID.format(ask.turn))
+            self._accepted_into(into, turn_id, SAID.format(ask.turn))
         else:
             told.posted = time.monotonic()
             self.told[ask.turn] = told
-            self.chats[ask.chat] = told.turn_id
+            self.chats[ask.chat] = turn_id
+        self._posted[ask.turn].set()
+        if ask.turn in self.told:
             await self._follow(ask, told)
 
     async def somebody_talks(self) -> None:
@@ -120,6 +126,8 @@ class Users:
             await asyncio.sleep(0.02)
 
     async def cancel(self, step: int, planned: Cancel) -> None:
+        """As soon as the turn was accepted, if it was."""
+        await self._posted[planned.turn].wait()
         if planned.turn not in self.told:
             return
         told = self.told[planned.turn]
@@ -142,6 +150,8 @@ class Users:
         told.cancels.append(given)
 
     async def steer(self, step: int, planned: Steer) -> None:
+        """Likewise."""
+        await self._posted[planned.turn].wait()
         if planned.turn not in self.told:
             return
         turn_id, steer_id = self.told[planned.turn].turn_id, f"steer-{self._seed}-{planned.number}"
@@ -183,9 +193,7 @@ class Users:
 
     def _accepted_into(self, turn_id: str, steer_id: str, text: str) -> None:
         self._texts[steer_id] = text
-        for told in self.told.values():
-            if told.turn_id == turn_id:
-                told.steers[steer_id] = None
+        self._steers[turn_id][steer_id] = None
 
     async def _follow(self, ask: Ask, told: Told) -> None:
         async with asyncio.TaskGroup() as readers:
