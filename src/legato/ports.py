@@ -254,10 +254,11 @@ class Store(Protocol):
         then on; one that was running is ``recovering``, until its new owner has written."""
 
     async def answer(self, turn_id: str, answers: Sequence[Answer]) -> None:
-        """Keep each answer with its call's newest need, all of them or none. An equal one that is there is no fault.
+        """Keep each answer with the need of its call that it names, or the newest, all of them or none. An equal one
+        that is there is no fault.
 
-        Raises ``NotFound`` (``unknown_call``) for a call that has no need, ``Conflict`` with code ``already_answered``
-        where another answer was first, ``turn_ended`` where the turn ended before anybody answered.
+        Raises ``NotFound`` (``unknown_call``) for a call that has no such need, ``Conflict`` with code
+        ``already_answered`` where another answer was first, ``turn_ended`` where the turn ended before anybody did.
         """
 
     async def needs(self, turn_id: str) -> Sequence[KeptNeed]:

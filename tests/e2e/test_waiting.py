@@ -458,6 +458,36 @@ async def test_a_tool_that_needs_a_word_is_called_again_with_it_and_what_it_kept
     assert len([event for event in events if isinstance(event, e.ToolStart)]) == 1
 
 
+async def test_an_answer_that_comes_again_does_not_answer_the_next_question(tmp_path: Path) -> None:
+    """Who says the same to that one says which question is meant."""
+
+    @tool(effect="write")
+    async def pay(*, ctx: ToolContext) -> str:
+        """Pay, if a person agrees twice."""
+        if ctx.resumed is None:
+            raise InputNeeded("The room?", state=1)
+        if ctx.resumed.state == 1:
+            raise InputNeeded("And breakfast, for 500?", state=2)
+        return f"paid: {ctx.resumed.answer.decision}"
+
+    async with playing(tmp_path, tools=(pay,)) as (house, upstream):
+        upstream.enqueue(Script([Call("pay")]), Script([Say("Paid.")]))
+        turn_id = await house.ask("Pay", model=MODELS["anthropic"])
+        (first,) = await asked(house, turn_id)
+        seq = await rests(house, turn_id)
+        await answer(house, turn_id, first.call_id)
+        (second,) = await asked(house, turn_id, after=seq)
+        await rests(house, turn_id, after=seq)
+        again = await answer(house, turn_id, first.call_id)
+        unknown = await answer(house, turn_id, first.call_id, nr=3, status=422)
+        assert (first.nr, second.nr, again["status"], again["waiting_for"][0]["nr"]) == (UNSET, 2, "waiting", 2)
+        assert unknown["errors"][0]["path"] == "/nr"
+        await answer(house, turn_id, first.call_id, nr=2)
+        turn = await house.folded(turn_id)
+        late = await answer(house, turn_id, first.call_id, nr=1)
+    assert (result(turn).output, late["status"]) == ("paid: approve", "complete")
+
+
 async def test_a_tool_that_would_rather_know_the_end_of_the_response_is_called_again_after_it(tmp_path: Path) -> None:
     tries: list[str] = []
 

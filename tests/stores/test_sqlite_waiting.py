@@ -75,7 +75,7 @@ async def test_who_is_to_be_woken_is_found_among_ten_thousand_without_looking_at
 @pytest.mark.parametrize(
     ("statement", "values"),
     [
-        (needs.NEWEST, ("t", "c")),
+        (needs.MEANT, {"turn": "t", "call": "c", "nr": 1}),
         (outputs.RANGE, {"turn_id": "t", "call_id": "c", "from": 0, "limit": 1}),
         (outputs.RESULT, {"chat_id": "c", "call_id": "c"}),
         (outputs.DROP_BEHIND, ("t", "c", "0")),

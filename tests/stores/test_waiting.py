@@ -126,6 +126,17 @@ async def test_equal_means_the_same_json_in_whatever_order(store: Store, make: M
         assert await code_of(store, turn_id, Answer(call_id="c1", output=other)) == "already_answered"
 
 
+async def test_an_answer_is_for_the_need_that_it_names_whatever_was_asked_since(store: Store, make: Make) -> None:
+    turn_id = await waits(store, make, NEED, need("c1", 2))
+    for _ in range(2):
+        await store.answer(turn_id, [msgspec.structs.replace(YES, nr=1)])
+    assert list(await store.needs(turn_id)) == [KeptNeed(need=NEED, answer=YES), KeptNeed(need=need("c1", 2))]
+    assert await code_of(store, turn_id, Answer(call_id="c1", nr=1, decision="deny")) == "already_answered"
+    assert await code_of(store, turn_id, Answer(call_id="c1", nr=3, decision="deny")) == "unknown_call"
+    await store.answer(turn_id, [YES])
+    assert [kept.answer for kept in await store.needs(turn_id)] == [YES, YES]
+
+
 async def test_of_many_who_answer_at_once_one_is_first(store: Store, make: Make) -> None:
     turn_id = await waits(store, make, NEED)
     answers = [Answer(call_id="c1", output=number) for number in range(6)]

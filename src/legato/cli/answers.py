@@ -47,7 +47,9 @@ async def _approve(url: str, turn_id: str, call_id: str | None, body: dict[str, 
     async with connected(url) as api:
         turn = await _turn(api, turn_id)
         call_id = call_id or _only(turn, PEOPLE, "legato approve").call_id
-        await api.send("POST", f"{turn_path(turn_id)}/approvals", {"call_id": call_id, **body}, SeenTurn)
+        which = [need.nr for need in turn.waiting_for if need.call_id == call_id and need.nr is not None]
+        body = {"call_id": call_id, **body, **({"nr": which[0]} if which else {})}
+        await api.send("POST", f"{turn_path(turn_id)}/approvals", body, SeenTurn)
         _say("denied" if body["decision"] == "deny" else "approved", turn, call_id, body.get("input"))
     return 0
 

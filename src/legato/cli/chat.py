@@ -389,6 +389,8 @@ class _Host:
                 self._question = None
                 if self._turn_id is not None:
                     body = {"call_id": question.need.call_id, **said}
+                    if isinstance(question.need.nr, int):
+                        body["nr"] = question.need.nr
                     self._sending.append(self._children.create_task(self._send_reply(self._turn_id, question, body)))
                     self._ask(self._turn_id)
 

@@ -64,10 +64,11 @@ class SeenRound(msgspec.Struct, kw_only=True):
 
 
 class SeenWaiting(msgspec.Struct, kw_only=True):
-    """``message`` is what a tool asks."""
+    """``message`` is what a tool asks, ``nr`` which question of its call this is, from the second on."""
 
     call_id: str
     kind: str
+    nr: int | None = None
     message: str | None = None
     input_schema: dict[str, Json] | None = None
 

@@ -129,11 +129,13 @@ class ToolStart(BaseEvent, frozen=True, kw_only=True, tag="tool_start"):
 
 
 class CallWaiting(BaseEvent, frozen=True, kw_only=True, tag="call_waiting"):
-    """``message`` and ``input_schema`` are what a tool asks, of kind ``input`` only."""
+    """``message`` and ``input_schema`` are what a tool asks, of kind ``input`` only. ``nr`` counts what the call has
+    asked, from its second question on."""
 
     call_id: str
     index: int
     kind: NeedKind
+    nr: int | UnsetType = UNSET
     message: str | UnsetType = UNSET
     input_schema: dict[str, Json] | UnsetType = UNSET
 

@@ -73,6 +73,7 @@ class Needs:
                 call_id=call.call_id,
                 index=call.index,
                 kind=need.kind,
+                nr=UNSET if need.nr == 1 else need.nr,
                 message=UNSET if need.message is None else need.message,
                 input_schema=UNSET if need.input_schema is None else need.input_schema,
             )

@@ -96,9 +96,11 @@ class PostToolResults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 class PostApproval(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``POST /v1/turns/{id}/approvals``. ``input``: of a call that needs a yes, the arguments to run it with instead of
-    the model's; of a tool that asks something, the answer. ``reason`` is told to the model at a ``deny``."""
+    the model's; of a tool that asks something, the answer. ``reason`` is told to the model at a ``deny``. ``nr`` says
+    which question of the call is answered: without it the newest, or an older one that had this very answer."""
 
     call_id: Id
+    nr: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
     decision: Literal["approve", "deny"]
     input: dict[str, Json] | UnsetType = UNSET
     reason: Annotated[str, Meta(max_length=2000)] | UnsetType = UNSET

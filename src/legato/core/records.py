@@ -147,11 +147,13 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     running: bool = False
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What somebody said to a need, first come. ``decision`` (with ``input`` or ``reason``) is for kinds ``approval``
-    and ``input``; ``output``, or ``error``, is the result of a client's tool."""
+    and ``input``; ``output``, or ``error``, is the result of a client's tool. ``nr`` says which need of the call is
+    meant, on the way to the store; 0 is its newest."""
 
     call_id: str
+    nr: int = 0
     decision: Literal["approve", "deny"] | UnsetType = UNSET
     input: dict[str, Json] | UnsetType = UNSET
     reason: str | UnsetType = UNSET

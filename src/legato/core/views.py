@@ -15,10 +15,12 @@ from legato.core.usage import Usage
 
 
 class WaitingFor(msgspec.Struct, frozen=True, kw_only=True):
-    """``message`` and ``input_schema`` are what a tool asks, of kind ``input`` only."""
+    """``message`` and ``input_schema`` are what a tool asks, of kind ``input`` only. ``nr``: it is the call's second
+    question, or a later one."""
 
     call_id: str
     kind: NeedKind
+    nr: int | UnsetType = UNSET
     message: str | UnsetType = UNSET
     input_schema: dict[str, Json] | UnsetType = UNSET
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
+from typing import TypeAlias
 
 import anyio
 import msgspec
@@ -19,6 +20,9 @@ from legato.core.text import clean
 from legato.ports import Store, Tools
 from legato.runtime.outputs import cleaned
 from legato.runtime.runner import TurnRunner
+
+_Needs: TypeAlias = Mapping[str, Sequence[KeptNeed]]
+"""By call, what it has asked, the oldest first."""
 
 OUTPUT_BYTES = 1_048_576
 """Of a client's result as JSON: it is kept in the log as it is. A client that has more keeps it, and gives a part."""
@@ -44,12 +48,13 @@ class Answering:
             path = f"/results/{place}"
             if any(result.call_id == other.call_id for other in post.results[:place]):
                 raise InvalidRequest.at(f"{path}/call_id", f"{result.call_id} is answered twice in this request")
-            _newest(needs, result.call_id, turn_id, ("client_tool",), f"{path}/call_id")
+            kept = _of_kind(needs, result.call_id, turn_id, ("client_tool",), f"{path}/call_id")[-1]
             if (result.output is UNSET) == (result.error is UNSET):
                 raise InvalidRequest.at(path, "needs either output or error")
             answers.append(
                 Answer(
                     call_id=result.call_id,
+                    nr=kept.need.nr,
                     output=UNSET if result.output is UNSET else _bounded(result.output, f"{path}/output"),
                     error=UNSET
                     if isinstance(result.error, UnsetType)
@@ -62,26 +67,28 @@ class Answering:
     async def approval(self, turn_id: str, post: PostApproval, runner: TurnRunner | None) -> Sequence[Answer]:
         """Keep a decision, likewise."""
         needs = await self._needs(turn_id, {post.call_id}, runner)
-        kept = _newest(needs, post.call_id, turn_id, ("approval", "input"), "/call_id")
-        if kept.need.kind == "approval":
-            await self._check(turn_id, post, runner)
+        asked = _of_kind(needs, post.call_id, turn_id, ("approval", "input"), "/call_id")
         answer = Answer(
             call_id=post.call_id,
             decision=post.decision,
             input=post.input if isinstance(post.input, UnsetType) else _bounded(post.input, "/input"),
             reason=post.reason if isinstance(post.reason, UnsetType) else clean(post.reason),
         )
+        kept = _meant(asked, post, answer)
+        if kept.need.kind == "approval":
+            await self._check(turn_id, post, runner)
         if kept.need.running and runner is None and kept.answer is None:
             raise Conflict(
                 f"call {post.call_id} does not wait any more: its server stopped while it asked",
                 code="call_not_waiting",
                 turn_id=turn_id,
             )
+        answer = msgspec.structs.replace(answer, nr=kept.need.nr)
         await self._store.answer(turn_id, [answer])
         return [answer]
 
-    async def _needs(self, turn_id: str, calls: AbstractSet[str], runner: TurnRunner | None) -> Mapping[str, KeptNeed]:
-        """The newest need of each call. One that was just said is stored first: it can be answered then."""
+    async def _needs(self, turn_id: str, calls: AbstractSet[str], runner: TurnRunner | None) -> _Needs:
+        """One that was just said is stored first: it can be answered then."""
         if runner is not None and not runner.machine.ended:
             with anyio.move_on_after(self._persist_timeout) as scope:
                 await runner.kept()
@@ -95,8 +102,11 @@ class Answering:
                 needs = await self._stored_needs(turn_id)
         return needs
 
-    async def _stored_needs(self, turn_id: str) -> Mapping[str, KeptNeed]:
-        return {kept.need.call_id: kept for kept in await self._store.needs(turn_id)}
+    async def _stored_needs(self, turn_id: str) -> _Needs:
+        needs: dict[str, list[KeptNeed]] = {}
+        for kept in await self._store.needs(turn_id):
+            needs.setdefault(kept.need.call_id, []).append(kept)
+        return needs
 
     async def _runs(self, turn_id: str) -> bool:
         row = await self._store.turn(turn_id)
@@ -124,16 +134,29 @@ class Answering:
         return None
 
 
-def _newest(
-    needs: Mapping[str, KeptNeed], call_id: str, turn_id: str, kinds: tuple[NeedKind, ...], path: str
-) -> KeptNeed:
-    kept = needs.get(call_id)
-    if kept is None:
+def _of_kind(needs: _Needs, call_id: str, turn_id: str, kinds: tuple[NeedKind, ...], path: str) -> Sequence[KeptNeed]:
+    """All of the call, the newest of one of these kinds."""
+    asked = needs.get(call_id)
+    if asked is None:
         raise NotFound(f"no call {call_id} of turn {turn_id} waits for anybody", code="unknown_call")
-    if kept.need.kind not in kinds:
-        where = "tool_results" if kept.need.kind == "client_tool" else "approvals"
-        raise InvalidRequest.at(path, f"{call_id} waits for {_WORDS[kept.need.kind]}: post that to {where}")
-    return kept
+    newest = asked[-1].need
+    if newest.kind not in kinds:
+        where = "tool_results" if newest.kind == "client_tool" else "approvals"
+        raise InvalidRequest.at(path, f"{call_id} waits for {_WORDS[newest.kind]}: post that to {where}")
+    return asked
+
+
+def _meant(asked: Sequence[KeptNeed], post: PostApproval, answer: Answer) -> KeptNeed:
+    """Which question is answered. The very answer to an earlier one is its repeat, whose sender may not have seen the
+    next: who says the same to that one says its ``nr``."""
+    if isinstance(post.nr, UnsetType):
+        newest = asked[-1]
+        said_before = [kept for kept in asked if kept.answer == answer]
+        return said_before[-1] if said_before and newest.answer is None else newest
+    for kept in asked:
+        if kept.need.nr == post.nr:
+            return kept
+    raise InvalidRequest.at("/nr", f"is {post.nr}, call {post.call_id} has asked {len(asked)} times")
 
 
 _WORDS: Mapping[NeedKind, str] = {

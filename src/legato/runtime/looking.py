@@ -75,7 +75,13 @@ def folded_view(row: TurnRow, turn: Turn, siblings: Sequence[str]) -> TurnView:
         blocks=turn.blocks,
         rounds=turn.rounds,
         waiting_for=tuple(
-            WaitingFor(call_id=need.call_id, kind=need.kind, message=need.message, input_schema=need.input_schema)
+            WaitingFor(
+                call_id=need.call_id,
+                kind=need.kind,
+                nr=need.nr,
+                message=need.message,
+                input_schema=need.input_schema,
+            )
             for need in turn.waiting.values()
         ),
         usage=turn.usage if turn.ended else total(record.usage for record in turn.rounds),

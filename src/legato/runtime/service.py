@@ -407,7 +407,7 @@ class TurnService:
             self._running.take_up_soon(turn_id)
         else:
             for answer in answers:
-                runner.receive(i.Answered(answer=answer))
+                runner.receive(i.Answered(answer=msgspec.structs.replace(answer, nr=0), nr=answer.nr))
         return await looking.view(self._store, turn_id, self._running.get(turn_id))
 
     async def _own_turn(self, turn_id: str, principal: str) -> TurnRow:

@@ -167,13 +167,14 @@ class Kept:
     def answer(self, answers: Sequence[Answer]) -> None:
         """On a copy: all of them or none."""
         for one in answers:
-            places = [place for place in self.needs if place[0] == one.call_id]
+            places = [place for place in self.needs if place[0] == one.call_id and one.nr in (0, place[1])]
             if not places:
                 said = f"turn {self.row.id} has no call {one.call_id} that waits"
                 raise NotFound(said, code="unknown_call")
-            since, newest = self.needs[max(places)]
-            if not is_repeat(self.row.id, one, newest, ended=self.row.ended_at is not None):
-                self.needs[max(places)] = (since, msgspec.structs.replace(newest, answer=again(_answer, one)))
+            since, meant = self.needs[max(places)]
+            said_to_it = msgspec.structs.replace(again(_answer, one), nr=0)
+            if not is_repeat(self.row.id, said_to_it, meant, ended=self.row.ended_at is not None):
+                self.needs[max(places)] = (since, msgspec.structs.replace(meant, answer=said_to_it))
 
     def keep_output(self, call_id: str, offset: int, piece: bytes) -> None:
         """Another piece takes the place of what an earlier run of the call kept from there on."""

@@ -7,15 +7,17 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
+from msgspec import structs
+
 from legato.core.errors import NotFound
 from legato.core.records import Answer, KeptNeed, TurnRow
 from legato.stores.answers import is_repeat
 from legato.stores.sqlite import rows
 from legato.stores.sqlite.failures import GUILTY_ROW, refused
 
-NEWEST = f"""
+MEANT = f"""
 SELECT {rows.KEPT_NEED}, place, (SELECT ended_at IS NOT NULL FROM turn WHERE id = turn_id)
-FROM need WHERE turn_id = ? AND call_id = ? ORDER BY nr DESC LIMIT 1
+FROM need WHERE turn_id = :turn AND call_id = :call AND :nr IN (0, nr) ORDER BY nr DESC LIMIT 1
 """
 # Three small indexes, so that thousands of turns that wait on cost nothing.
 TO_WAKE = f"""
@@ -37,10 +39,11 @@ def answer(connection: sqlite3.Connection, turn_id: str, answers: Sequence[Answe
 
 
 def _answer_one(connection: sqlite3.Connection, turn_id: str, one: Answer) -> None:
-    found = connection.execute(NEWEST, (turn_id, one.call_id)).fetchone()
+    found = connection.execute(MEANT, {"turn": turn_id, "call": one.call_id, "nr": one.nr}).fetchone()
     if found is None:
         raise NotFound(f"turn {turn_id} has no call {one.call_id} that waits", code="unknown_call")
     *kept, place, ended = found
+    one = structs.replace(one, nr=0)
     if not is_repeat(turn_id, one, rows.kept_need_of(tuple(kept)), ended=bool(ended)):
         connection.execute("UPDATE need SET answer = ? WHERE place = ?", (rows.as_json(one), place))
 
