@@ -126,6 +126,26 @@ async def test_one_that_does_not_end_is_killed_and_that_is_said(tmp_path: Path) 
         assert not is_there(server.pid)
 
 
+async def test_who_stops_waiting_for_its_end_does_not_end_it(tmp_path: Path) -> None:
+    async with ServerProcess(tmp_path, command=FOLDER_SERVER) as server:
+        with anyio.move_on_after(0.05) as scope:
+            await server.ended()
+        assert scope.cancelled_caught
+        assert server.running
+
+
+async def test_an_address_that_is_half_said_is_not_taken_for_the_whole(tmp_path: Path) -> None:
+    halves = """
+import sys, time
+sys.stdout.write("http://127.0.0.1:80")
+time.sleep(0.2)
+print("81 is where I listen")
+time.sleep(1000)
+"""
+    async with ServerProcess(tmp_path, command=(sys.executable, "-c", halves)) as server:
+        assert server.url == "http://127.0.0.1:8081"
+
+
 async def test_nothing_of_it_is_left_when_a_test_fails_or_is_cancelled(tmp_path: Path) -> None:
     children = """
 import subprocess, sys, time

@@ -41,7 +41,7 @@ SHOWN: Final = 4000
 PORT: Final = "{port}"
 """Stands for the port in a command of one's own: 0 at the first start, later the one it had."""
 
-_LISTENS: Final = re.compile(r"https?://[^\s/]+:(\d+)")
+_LISTENS: Final = re.compile(r"(https?://[^\s/]+:(\d+))\D")
 _FOREIGN: Final = re.compile(r"LEGATO_|.*_API_KEY$|.*_BASE_URL$|.*_proxy$", re.IGNORECASE)
 
 
@@ -106,13 +106,12 @@ class ServerProcess:
     @property
     def said(self) -> str:
         """All that it wrote to stdout and stderr, at every start."""
-        return "" if self._log is None else self._log.read_text(errors="replace")
+        return self._said_from(0)
 
     async def start(self) -> None:
         """Until it listens. Raises ``ProcessFailed``; then nothing of it runs."""
         if self.running:
             raise RuntimeError(f"process {self.pid} runs already: kill it, or terminate it")
-        self._heard = len(self.said)
         self._spawn()
         try:
             await self._until(self._listens, "say where it listens")
@@ -136,8 +135,9 @@ class ServerProcess:
         process = self._running()
         try:
             await self._until(lambda: not self.running, "end")
-        finally:
+        except ProcessFailed:
             self._end()
+            raise
         return process.returncode
 
     async def stop(self) -> None:
@@ -168,6 +168,7 @@ class ServerProcess:
             descriptor, name = tempfile.mkstemp(prefix="server-", suffix=".log", dir=self.folder)
             os.close(descriptor)
             self._log = Path(name)
+        self._heard = self._log.stat().st_size
         kept = {name: value for name, value in os.environ.items() if _FOREIGN.match(name) is None}
         if "PYTHONPATH" in kept:  # it runs in another folder, and must import what the test does
             kept["PYTHONPATH"] = os.pathsep.join(
@@ -187,13 +188,20 @@ class ServerProcess:
         self._guard = weakref.finalize(self, _kill, self._process)
 
     def _listens(self) -> bool:
-        found = _LISTENS.search(self.said, self._heard)
+        found = _LISTENS.search(self._said_from(self._heard))
         if found is None:
             if not self.running:
                 raise self._failed(f"ended with {self._running().returncode} before it listened")
             return False
-        self.url, self._port = found[0], found[1]
+        self.url, self._port = found[1], found[2]
         return True
+
+    def _said_from(self, byte: int) -> str:
+        if self._log is None:
+            return ""
+        with self._log.open("rb") as log:
+            log.seek(byte)
+            return log.read().decode(errors="replace")
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
@@ -208,7 +216,7 @@ class ServerProcess:
             await anyio.sleep(LOOK_SECONDS)
 
     def _failed(self, what: str) -> ProcessFailed:
-        said = self.said[self._heard :][-SHOWN:].strip() or "nothing"
+        said = self._said_from(self._heard)[-SHOWN:].strip() or "nothing"
         return ProcessFailed(f"`{' '.join(self._command)}` {what}; it said:\n{said}")
 
     def _end(self) -> None:
