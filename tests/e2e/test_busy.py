@@ -7,6 +7,7 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
+from msgspec import UNSET
 from tests.e2e.house import BOUND, MODELS, House, Json, configured, playing, serving, spawned, upstream_environ
 
 from legato import tool
@@ -417,3 +418,40 @@ async def test_no_queued_turn_of_a_chat_that_is_being_deleted_asks_anything(tmp_
             stores[0].back()
         assert len(upstream.requests) == 1
     assert turn.status == "cancelled"
+
+
+@pytest.mark.parametrize("looked_at", [True, False])
+async def test_a_turn_that_ended_while_the_store_was_away_keeps_nobody_waiting_once_it_is_back(
+    looked_at: bool, tmp_path: Path
+) -> None:
+    """Its end was said, and lies in the spool: from then on it is over for whoever asks (docs/decisions/0013)."""
+    stores: list[FaultyStore] = []
+    read: list[e.Event] = []
+    joined = anyio.Event()
+
+    def around(store: Store) -> Store:
+        stores.append(FaultyStore(store))
+        return stores[0]
+
+    async with playing(tmp_path, around=around, retry_window=0.1) as (house, upstream):
+        chat_id, first = await busy(house, upstream)
+
+        async def follow() -> None:
+            async for event in house.events(first, each=True):
+                read.append(event)
+                joined.set()
+
+        with anyio.fail_after(BOUND):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(follow)
+                await joined.wait()
+                stores[0].away("write", "claim")
+                upstream.release("talking")
+        stores[0].back()
+        if looked_at:
+            assert (await house.turn(first))["status"] == "error"
+        upstream.enqueue(Script([Say("Second.")]))
+        second = await house.folded(await house.ask("Two", chat_id=chat_id, model=MODEL))
+    assert isinstance(read[-1], e.TurnEnd)
+    assert read[-1].error is not UNSET
+    assert second.status == "complete"

@@ -85,6 +85,8 @@ class Posting:
                 return await self._started(admission, active=active), True
             case QueueFull() as full:
                 raise self._queueing.refuse(admission.chat.id, full)
+            case Busy(turn_id=turn_id) if await self._running.drained(turn_id):
+                return await self.post(post, principal=principal, fingerprint=fingerprint)
             case Busy(turn_id=turn_id) if post.on_busy == "steer":
                 if not await self._queueing.steer_into(turn_id, post):
                     return await self.post(post, principal=principal, fingerprint=fingerprint)

@@ -39,6 +39,8 @@ _logger = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 """Between two looks at the store for turns to take up, and for answers that came to another process."""
 LOOK_TIMEOUT = 10.0
+DRAIN_SECONDS = 1.0
+"""For a store that is back to take what lies in the spool, while somebody waits for an answer."""
 ORPHANS_EVERY = 5
 """Looks between two for turns whose owner died: that asks for every turn that has not ended."""
 
@@ -154,6 +156,20 @@ class Running:
             house = self._house
             await end_unstored(house.store, runner.row.id, owner=self._owner, clock=house.clock, error=error)
             self._ending.discard(runner.row.id)
+
+    async def drained(self, turn_id: str) -> bool:
+        """The turn ended here while the store was away, and the store has taken its end now. Its readers have heard it:
+        nobody should be told that it runs until the next look."""
+        if turn_id in self._runners or not self._house.journal.spooled:
+            return False
+        with anyio.move_on_after(DRAIN_SECONDS):
+            try:
+                row = await self._house.store.turn(turn_id)
+                ours = row is not None and row.ended_at is None and row.owner == self._owner
+                return ours and await self._house.journal.drained()
+            except StoreError as error:
+                _logger.debug("what turn %s said last is not stored yet: %s", turn_id, error.message)
+        return False
 
     def wake(self) -> None:
         """Every reader looks again."""
