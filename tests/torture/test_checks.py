@@ -100,6 +100,16 @@ def test_rows_that_tell_otherwise_are_found() -> None:
     assert broken(told(reader(said()), rows={"stop_reason": "length"})) == ["P9"]
 
 
+def test_a_view_that_tells_otherwise_than_the_events_up_to_it_is_found() -> None:
+    then = reader(said()[:4]).turn
+    view = msgspec.json.decode(msgspec.json.encode({"last_seq": 4, "blocks": then.blocks, "rounds": then.rounds}))
+    one = told(reader(said(), each=True))
+    one.readers[0].views = [view, {"last_seq": 5_000_000, "blocks": [], "rounds": []}]  # nothing of that was stored
+    assert broken(one) == []
+    one.readers[0].views = [{**view, "last_seq": 3}]
+    assert broken(one) == ["P9"]
+
+
 def test_a_turn_that_is_said_to_run_after_its_end_is_found() -> None:
     assert "hazard 14" in broken(told(reader(said()), rows={"status": "running"}))
     assert "hazard 14" in broken(told(reader(said()), rows={"ended_at": None}))

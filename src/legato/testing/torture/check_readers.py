@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import msgspec
-
-from legato.core.blocks import Json
-from legato.core.fold import Turn
+from legato.core import events as e
+from legato.core.fold import fold
+from legato.testing.torture.likeness import SO_FAR, difference
 from legato.testing.torture.readers import Reader
 from legato.testing.torture.seen import Seen
 from legato.testing.torture.told import Told
@@ -28,8 +27,21 @@ def left_waiting(seen: Seen) -> Iterator[str]:
 def otherwise(seen: Seen) -> Iterator[str]:
     """A reader's fold, and what GET gives."""
     for number, reader in enumerate((*seen.told.readers, *seen.told.late)):
-        if reader.turn.ended and (differs := _differ(_plain(reader.turn), seen.told.rows)) is not None:
+        if reader.turn.ended and (differs := difference(reader.turn, seen.told.rows)) is not None:
             yield f"reader {number} and the rows differ in {differs}"
+
+
+def other_views(seen: Seen) -> Iterator[str]:
+    """What GET gave meanwhile is the fold of the events up to its ``last_seq``. Of one whose events were not stored
+    nothing is known."""
+    readers = [*seen.told.readers, *seen.told.late]
+    lines = next((reader.lines for reader in reversed(readers) if reader.each), {})
+    for view in (view for reader in readers for view in reader.views):
+        last = view["last_seq"]
+        if last in lines:
+            turn = fold([e.decode(line) for seq, line in sorted(lines.items()) if seq <= last])
+            if (differs := difference(turn, view, SO_FAR)) is not None:
+                yield f"GET at {last} and the events up to it differ in {differs}"
 
 
 def other_bytes(seen: Seen) -> Iterator[str]:
@@ -46,24 +58,3 @@ def other_bytes(seen: Seen) -> Iterator[str]:
 
 def _is_forgotten(reader: Reader, seq: int) -> bool:
     return any(rewind.to < seq < rewind.seq for rewind in reader.rewinds)
-
-
-def _plain(turn: Turn) -> Json:
-    said = {
-        "blocks": turn.blocks,
-        "rounds": turn.rounds,
-        "status": turn.status,
-        "stop_reason": turn.stop_reason,
-        "last_seq": turn.last_seq,
-    }
-    return msgspec.json.decode(msgspec.json.encode(said))
-
-
-def _differ(one: Json, rows: Json) -> str | None:
-    for field, value in one.items():
-        if value != rows[field]:
-            if not isinstance(value, list):
-                return f"{field}: {value!r}, {rows[field]!r}"
-            at = next((at for at, (a, b) in enumerate(zip(value, rows[field], strict=False)) if a != b), None)
-            return f"{field}, number {at}" if at is not None else f"{field}: {len(value)}, {len(rows[field])}"
-    return None

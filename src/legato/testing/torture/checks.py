@@ -86,6 +86,7 @@ def _still_runs(seen: Seen) -> Iterator[str]:
 CHECKS: Final[tuple[tuple[str, Check], ...]] = (
     ("P8", check_readers.left_waiting),
     ("P9", check_readers.otherwise),
+    ("P9", check_readers.other_views),
     ("P9", check_readers.other_bytes),
     ("P3", _unanswered),
     ("hazard 14", _still_runs),

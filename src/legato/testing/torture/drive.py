@@ -190,6 +190,7 @@ class Torture:
         counted.slowest_cancel = users.slowest_cancel
         readers = [reader for one in told for reader in one.readers]
         counted.readers = len(readers)
+        counted.views = sum(len(reader.views) for reader in readers)
         counted.came = sum(reader.came for reader in readers)
         counted.events = sum(reader.events for reader in readers)
         turns = [one.turn for one in told if one.turn is not None]

@@ -12,6 +12,7 @@ import aiohttp
 from aiohttp import ClientTimeout
 
 from legato.core import events as e
+from legato.core.blocks import Json
 from legato.core.fold import Turn
 
 SILENCE: Final = 15.0
@@ -54,6 +55,7 @@ class Reader:
         self.ended: float | None = None
         """When it heard so, in monotonic seconds."""
         self.came = 0
+        self.views: list[Json] = []
         self.events = 0
         self.each = each
         self._drops = list(drops)
@@ -70,6 +72,8 @@ class Reader:
         while not self.turn.ended and not self.wrong:
             try:
                 await self._once(session, url(), heard)
+                if not self.turn.ended:
+                    await self._look(session, url())
             except (aiohttp.ClientError, TimeoutError, OSError):
                 pass  # the server is gone or silent: that is what it is here for
             if not self.turn.ended:
@@ -95,6 +99,12 @@ class Reader:
                         self.lines[event.seq] = data
                     self.hear(event)
                     heard(event)
+
+    async def _look(self, session: aiohttp.ClientSession, url: str) -> None:
+        """At the turn as GET shows it, from which it might go on as well."""
+        async with session.get(f"{url}/v1/turns/{self.turn_id}") as answer:
+            if answer.status == 200:
+                self.views.append(await answer.json())
 
     def hear(self, event: e.Event) -> None:
         now, last = time.monotonic(), self.turn.last_seq

@@ -44,6 +44,7 @@ class Report(msgspec.Struct, kw_only=True):
     events: int = 0
     readers: int = 0
     came: int = 0
+    views: int = 0
     effects: int = 0
     cancels: int = 0
     steers: int = 0
@@ -100,7 +101,8 @@ def lines(report: Report) -> Iterator[str]:
         f"{report.refused:,} met a busy chat"
     )
     yield (
-        f"{report.readers:,} readers came {report.came:,} times and heard {report.events:,} events; "
+        f"{report.readers:,} readers came {report.came:,} times, heard {report.events:,} events and looked "
+        f"{report.views:,} times at the turn; "
         f"{report.effects:,} effects; {report.answers:,} answers, {report.steers:,} steers, {report.cancels:,} "
         f"cancels, the slowest answered in {report.slowest_cancel:.2f} s"
     )
