@@ -11,11 +11,12 @@ import anyio
 import anyio.lowlevel
 import httpx
 import pytest
-from tests.e2e.house import BOUND, MODELS, Child, spawned, unpaired, upstream_environ
+from tests.e2e.house import BOUND, MODELS, Child, Visitor, playing, spawned, unpaired, upstream_environ
 
 from legato.core import events as e
 from legato.core.blocks import TextBlock, ToolResultBlock
 from legato.core.fold import fold
+from legato.runtime import service
 from legato.testing.upstream import Call, Gate, Say, Script, Upstream
 
 TOOLS = '''
@@ -57,7 +58,7 @@ class Reader:
         self.over.set()
 
 
-async def refused_as_draining(child: Child) -> httpx.Response:
+async def refused_as_draining(child: Visitor) -> httpx.Response:
     """The answer to a post, once the server has taken note of the signal."""
     with anyio.fail_after(BOUND):
         while True:
@@ -155,6 +156,23 @@ async def test_a_second_signal_stops_at_once_and_the_turn_is_asked_again(tmp_pat
         async with spawned(tmp_path, environ=environ) as child:
             turn = await child.folded(turn_id)
     assert (turn.error, [block.text for block in turn.blocks]) == (None, ["Anew."])
+
+
+async def test_whoever_cuts_a_drain_waits_for_no_blocks_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that after a second signal, too, what was said is stored, and handed on as it stands."""
+    monkeypatch.setattr(service, "RELEASE_SECONDS", 3600.0)
+    async with playing(tmp_path) as (house, upstream):
+        upstream.enqueue(Script([Say("As far as this", gaps=[0, 0, 0, 3600])]))
+        turn_id = await house.ask("Talk", model=MODELS["anthropic"])
+        had = await house.until(turn_id, lambda event: isinstance(event, e.BlockDelta) and event.text == " as")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(house.service.drain, 3600)
+            await refused_as_draining(house)
+            tasks.cancel_scope.cancel()
+        with anyio.fail_after(BOUND):
+            await house.service.drain(0)
+    async with spawned(tmp_path) as child, contextlib.aclosing(child.events(turn_id, each=True)) as events:
+        assert had in [await anext(events) for _ in range(had.seq)]
 
 
 @pytest.mark.slow

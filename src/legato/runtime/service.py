@@ -172,6 +172,7 @@ class TurnService:
             store=store, questions=questions, tools=tools, formatters=formatters, running=self._running.get
         )
         self._drained = False
+        self._patience = RELEASE_SECONDS
         self._stack = AsyncExitStack()
         self._tasks: TaskGroup | None = None
 
@@ -210,9 +211,7 @@ class TurnService:
         return await self._posting.post(post, principal=principal, fingerprint=fingerprint)
 
     async def get(self, turn_id: str, *, principal: str = LOCAL) -> TurnView:
-        row = await self._own_turn(turn_id, principal)
-        if row.ended_at is None:
-            await self._running.drained(turn_id)
+        await self._own_turn(turn_id, principal)
         return await looking.view(self._store, turn_id, self._running.get(turn_id))
 
     async def cancel(
@@ -382,15 +381,18 @@ class TurnService:
         self._running.wake()
 
     async def drain(self, seconds: float) -> None:
-        """Let running turns end for ``seconds``, let go of the rest for whoever takes them up, store everything. May be
-        repeated: once it came to its end, nothing is done again."""
+        """Let running turns end for ``seconds``, let go of the rest for whoever takes them up, store everything.
+
+        May be repeated: after one that was cut no block's end is awaited, and after one that came to its end nothing is
+        done again."""
         self.release_readers()
         if self._drained:
             return
+        patience, self._patience = self._patience, 0.0
         if len(self._running):
             with anyio.move_on_after(seconds):
                 await self._running.none()
-        await self._running.let_go(RELEASE_SECONDS)
+        await self._running.let_go(patience)
         if await self._journal.close(timeout=STORING_SECONDS):
             await self._running.free(FREEING_SECONDS)
         else:
