@@ -89,6 +89,7 @@ class Bench:
         *,
         flag: CancelFlag | None = None,
         input: dict[str, Json] | None = None,
+        owned: Callable[[], bool] = lambda: True,
         resumed: Resumed | None = None,
         ask: Ask | None = None,
     ) -> ToolEnd:
@@ -102,6 +103,7 @@ class Bench:
             idempotency_key="key",
             epoch=EPOCH,
             state=self.state,
+            owned=owned,
             resumed=resumed,
             ask=ask,
         )

@@ -160,3 +160,41 @@ async def test_a_thread_that_waits_holds_nothing_of_its_last_call() -> None:
     del job
     await until(lambda: given() is None)
     pool.close()
+
+
+async def test_a_call_whose_turn_was_lost_while_it_waited_for_its_place_is_not_started(gate: threading.Event) -> None:
+    """The lease is looked at where the call begins, not where it was asked for."""
+    ran: list[str] = []
+
+    @tool(effect="read")
+    def holds() -> None:
+        """Has the only place."""
+        gate.wait(PATIENCE)
+
+    @tool
+    def pay() -> None:
+        """x"""
+        ran.append("pay")
+
+    @tool
+    async def send() -> None:
+        """x"""
+        ran.append("send")
+
+    bench, owned = Bench(holds, pay, send, places=1), [True]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.run, "holds")
+        await until(lambda: bench.threads.busy == 1)
+        ends: list[object] = []
+
+        async def begin(name: str) -> None:
+            ends.append(await bench.end(name, owned=lambda: owned[0]))
+
+        tasks.start_soon(begin, "pay")
+        await until(lambda: bench.threads.waiting == 1)
+        owned[0] = False
+        tasks.start_soon(begin, "send")
+        await until(lambda: len(ends) == 1)
+        gate.set()
+    assert ran == []
+    assert [end.outcome for end in ends if isinstance(end, ToolFinished)] == ["cancelled", "cancelled"]

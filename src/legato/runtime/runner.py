@@ -210,6 +210,10 @@ class TurnRunner:
         else:
             self.machine.resume(taken_up.stored, cancelled=taken_up.cancelled, wait_over=taken_up.wait_over)
 
+    def _may_act(self) -> bool:
+        """Asked from any thread, just before something is started."""
+        return not self.lost and not self._house.lease.over
+
     def _owned(self) -> bool:
         """Every input asks: a process that was stopped may wake up with any of them."""
         if not self.lost and self._house.lease.over:
@@ -357,6 +361,8 @@ class TurnRunner:
                     await anyio.sleep(backoff(asked.retry, asked.retry_after))
                 request = await self._prepare(asked)
                 self.receive(i.RequestSent(len(msgspec.json.encode((request.system, request.tools, request.messages)))))
+                if self.lost:
+                    return
                 await self._provider.stream(request, self._hear)
                 self._fail(scope, "provider_cut", "the response came to no end", retryable=True)
             except PersistenceFailedError:
@@ -427,6 +433,7 @@ class TurnRunner:
             idempotency_key=started.idempotency_key,
             epoch=self.row.epoch,
             state=self._state,
+            owned=self._may_act,
             resumed=started.resumed,
             ask=partial(self._ask_person, started.call_id),
         )

@@ -39,8 +39,8 @@ _PIECES_A_TURN = 64
 
 class StartedCall(msgspec.Struct, frozen=True, kw_only=True):
     """What a call is started with. ``input`` was checked. ``state`` is the one dict of the turn, shared. ``epoch`` is
-    its owner's. ``resumed``: the tool had asked a person, and goes on. ``ask`` asks one while it runs; None where
-    nobody can be asked."""
+    its owner's, who may start it as long as ``owned`` says so, asked from any thread. ``resumed``: the tool had asked a
+    person, and goes on. ``ask`` asks one while it runs; None where nobody can be asked."""
 
     turn_id: str
     chat_id: str
@@ -51,6 +51,7 @@ class StartedCall(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: str
     epoch: int
     state: dict[str, Json]
+    owned: Callable[[], bool] = lambda: True
     resumed: Resumed | None = None
     ask: Ask | None = None
 
@@ -157,7 +158,11 @@ class RunningCall:
 
     # where it runs
 
+    # A call that waited, for its place or with its whole process, is not started by who has lost the turn meanwhile.
+
     def _in_thread(self, bound: Callable[[], object]) -> End:
+        if not self._call.owned():
+            return Stopped("cancelled", started=False)
         try:
             value = bound()
         except BaseException as error:  # noqa: BLE001 - SystemExit and the like end nothing but this call
@@ -165,6 +170,8 @@ class RunningCall:
         return self._workshop.outputs.whole(value, self._tool)
 
     async def _on_loop(self, bound: Callable[[], object]) -> End:
+        if not self._call.owned():
+            return Stopped("cancelled", started=False)
         value = bound()
         if self._tool.kind == "stream":
             return await self._streamed(value, self._stream)
