@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sqlite3
 from contextlib import closing
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from tests.cli.processes import Server, free_port, legato
+
+from legato.runtime.checkup import of_the_spool
 
 pytestmark = pytest.mark.slow  # each starts a process or two
 
@@ -125,6 +128,15 @@ def test_what_lies_in_the_spool_is_listed(home: Path) -> None:
     waiting, spoiled = [message for about, message in told["degraded"] if about == "spool"]
     assert "1.spool: 7 bytes that the store has yet to take" in waiting
     assert "2.broken: 1 bytes set aside, it cannot be read to its end" in spoiled
+
+
+def test_a_disk_of_the_spool_that_does_not_answer_is_told_and_does_not_hold_doctor_up(tmp_path: Path) -> None:
+    """A pipe in the place of a file: whoever opens it to read stands until somebody writes, and nobody does."""
+    os.mkfifo(tmp_path / "1.kept")
+    (hanging,) = of_the_spool(tmp_path, seconds=0.1)
+    assert (hanging.level, hanging.about) == ("degraded", "spool")
+    assert f"{tmp_path}: its disk does not answer for 0.1 s" in hanging.message
+    (tmp_path / "1.kept").write_bytes(b"")  # so that the thread which stands there comes back
 
 
 def test_a_provider_that_was_set_up_and_has_no_key_is_listed(home: Path) -> None:

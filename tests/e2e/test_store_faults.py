@@ -6,10 +6,12 @@ The faults are SQLite's own wherever it can be brought to have them; the others 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -37,6 +39,7 @@ from legato.core.blocks import ToolResultBlock
 from legato.core.fold import fold
 from legato.observability import process
 from legato.ports import Store
+from legato.runtime.spool import DISK_SECONDS
 from legato.runtime.spool_file import MAGIC, files_in, kept_in
 from legato.stores.sqlite import SqliteStore
 from legato.testing.store import FaultyStore
@@ -242,6 +245,40 @@ async def test_where_the_spool_cannot_be_written_either_the_turn_ends_and_its_ch
         upstream.enqueue(Script([Say("Yes.")]))
         next_turn = await house.ask("And now?", chat_id=started["chat"]["id"], model=MODELS["anthropic"])
         assert (await house.folded(next_turn)).status == "complete"
+
+
+async def test_where_the_spools_disk_hangs_the_turn_ends_in_time_and_its_chat_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits longer for it than for the store; what it would have kept is said to be lost, and is. A stop does
+    not wait for it either."""
+    hangs, sync = threading.Event(), os.fsync
+
+    def stand(descriptor: int) -> None:
+        hangs.wait(2 * BOUND)
+        sync(descriptor)
+
+    async with faulty(tmp_path) as ((house, upstream), inside):
+        upstream.enqueue(Script([Say("Talking"), Gate("here"), Say(" on"), Gate("never")]))
+        started = await house.post("Talk", model=MODELS["anthropic"])
+        turn_id = started["assistant_turn"]["id"]
+        await upstream.reached("here")
+        monkeypatch.setattr(os, "fsync", stand)
+        inside.store.full()
+        with hasty(house):
+            async with reading(house, turn_id) as read:
+                upstream.release("here")
+        assert error_of(read) == "persistence_failed"
+        assert f"legato.db.spool: the disk did not answer in {DISK_SECONDS:g} s" in str(read[-1])
+        inside.store.back()
+        monkeypatch.setattr("legato.runtime.spool.HANGING_SECONDS", 0.0)
+        assert (await house.folded(turn_id)).status == "error"
+        upstream.enqueue(Script([Say("Yes.")]))
+        next_turn = await house.ask("And now?", chat_id=started["chat"]["id"], model=MODELS["anthropic"])
+        assert (await house.folded(next_turn)).status == "complete"
+        with anyio.fail_after(BOUND):
+            await house.service.drain(0)
+        hangs.set()
 
 
 async def test_an_end_that_a_hanging_store_may_still_write_is_said_as_it_will_be_kept(tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import resource
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import anyio
@@ -370,3 +373,116 @@ async def test_only_the_owner_of_the_process_may_read_what_was_said(tmp_path: Pa
     (file,) = files_in(spool.folder)
     assert (spool.folder.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o700, 0o600)
     await spool.close()
+
+
+# A disk that hangs
+
+
+class HangingWrite:
+    """The descriptor of a spool file is, for a while, that of a pipe that is full: a write to it does not come back."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._file = os.dup(descriptor)
+        self._out, into = os.pipe()
+        os.set_blocking(into, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(into, bytes(65_536))
+        os.set_blocking(into, True)
+        os.dup2(into, descriptor)
+        os.close(into)
+
+    def come_back(self) -> None:
+        os.dup2(self._file, self._descriptor)
+        os.close(self._file)
+        with contextlib.closing(os.fdopen(self._out, "rb")) as out:
+            while out.read(65_536):  # until the last writer, which is the one that hangs, has closed it
+                pass
+
+
+class HangingSync:
+    """What was written is in the file by then; whether it is on disk nobody says."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._go = threading.Event()
+        self._monkeypatch = monkeypatch
+        sync = os.fsync
+
+        def hang(descriptor: int) -> None:
+            self._go.wait(60)
+            sync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", hang)
+
+    def come_back(self) -> None:
+        self._go.set()
+
+
+async def well_again(spool: Spool) -> None:
+    with anyio.fail_after(10):
+        while spool._disk.hung_for:
+            await anyio.lowlevel.checkpoint()
+    spool._disk.seconds = 10
+
+
+@pytest.mark.parametrize("what", ["write", "sync"])
+async def test_a_disk_that_hangs_is_given_up_on_and_keeps_nothing_that_was_said_to_be_lost(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, spool = FaultyStore(), Spool(tmp_path)
+    turn_id, lost = await begun(store), await begun(store)
+    await spool.keep([make.said(turn_id, 1, 2)])
+    assert spool._open is not None
+    hanging = HangingWrite(spool._open._descriptor) if what == "write" else HangingSync(monkeypatch)
+    spool._disk.seconds = 0.05
+    before = process.value("spool_failures")
+    with pytest.raises(SpoolFailed, match=r"the disk did not answer in 0\.05 s"):
+        await spool.keep([make.said(lost, 1, 2)])
+    spool._disk.seconds = 3600
+    with pytest.raises(SpoolFailed, match="the disk has not answered for"):
+        await spool.keep([make.said(lost, 3, 4)])
+    assert process.value("spool_failures") == before + 2
+    assert not await spool.drain(store)  # nobody may look at its turns yet
+    assert store.tries == []
+    hanging.come_back()
+    await well_again(spool)
+    await spool.keep([make.said(turn_id, 3, 4)])
+    assert await spool.drain(store)
+    assert await lines(store, turn_id) == make.segment(1, 4).lines
+    assert await lines(store, lost) == b""
+    assert names(tmp_path) == []
+
+
+async def test_a_disk_that_hangs_for_good_holds_up_nobodys_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that cannot be read does not: else no turn of a dead process would ever go on."""
+    store, spool = FaultyStore(), Spool(tmp_path)
+    await spool.keep([make.said(await begun(store), 1, 2)])
+    assert spool._open is not None
+    hanging = HangingWrite(spool._open._descriptor)
+    spool._disk.seconds = 0.05
+    with pytest.raises(SpoolFailed):
+        await spool.keep([make.said("lost", 1, 2)])
+    assert not await spool.drain(store)
+    monkeypatch.setattr("legato.runtime.spool.HANGING_SECONDS", 0.0)
+    assert await spool.drain(store)
+    await spool.close()  # it does not wait for the disk either
+    hanging.come_back()
+
+
+async def test_a_file_that_was_removed_after_everybody_gave_up_on_that_is_drained_no_second_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, spool = FaultyStore(), Spool(tmp_path)
+    turn_id = await begun(store)
+    await spool.keep([make.said(turn_id, 1, 2)])
+    hanging = HangingSync(monkeypatch)  # of the folder
+    spool._disk.seconds = 0.5
+    before = process.value("spool_failures")
+    assert not await spool.drain(store)
+    hanging.come_back()
+    await well_again(spool)
+    assert await spool.drain(store)
+    assert (len(store.tries), process.value("spool_failures"), names(tmp_path)) == (1, before, [])

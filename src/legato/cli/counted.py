@@ -99,6 +99,7 @@ KINDS: Final = MappingProxyType(
         "mcp_tool_left_out": ("mcp", "a tool is left out"),
         "output_not_kept": ("tools", "a large output was cut for good"),
         "param_dropped": ("models", "a parameter was dropped"),
+        "spool_hangs": ("spool", "its disk does not answer"),
         "spool_unreadable": ("spool", "its folder cannot be read"),
         "store_chore": ("store", "ended turns stay unpacked"),
         "tool_threads_full": ("tools", "no thread was free"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from legato.runtime.owner import is_gone
 
 WAL_BYTES = 256 * 1024 * 1024
 """It is moved into the database every 16 MiB or so: past this somebody reads and never comes to an end."""
+SPOOL_SECONDS = 5.0
+"""For a look at the spool: a disk may hang."""
 UNPACKED = 1_000
 """Ended turns are packed at once, while nothing else is to be done."""
 
@@ -38,18 +42,29 @@ def of_the_file(archive: Archive, *, now: str) -> Iterator[Ailment]:
         yield _of_a_turn(unended, now)
 
 
-def of_the_spool(folder: Path) -> Iterator[Ailment]:
+def of_the_spool(folder: Path, *, seconds: float = SPOOL_SECONDS) -> Iterator[Ailment]:
+    """A disk that does not answer in ``seconds`` is said to hang."""
+    found: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
+    # A daemon, so that a thread which never comes back does not hold the process' exit.
+    threading.Thread(target=lambda: found.put(list(_lying_in(folder))), name="legato-spool", daemon=True).start()
+    try:
+        lying = found.get(timeout=seconds)
+    except queue.Empty:
+        lying = [f"{folder}: its disk does not answer for {seconds:g} s, and what lies there cannot be stored"]
+    for message in lying:
+        yield Ailment(level="degraded", about="spool", message=message)
+
+
+def _lying_in(folder: Path) -> Iterator[str]:
     try:
         for path in spool_file.files_in(folder):
-            message = f"{path}: {path.stat().st_size:,} bytes that the store has yet to take; a server on it does so"
-            yield Ailment(level="degraded", about="spool", message=message)
+            yield f"{path}: {path.stat().st_size:,} bytes that the store has yet to take; a server on it does so"
         for kept in spool_file.kept_in(folder):
             why = "what a newer owner had said otherwise" if kept.readable else "it cannot be read to its end"
             turns = ", ".join(kept.turn_ids) or "none"
-            message = f"{kept.path}: {kept.bytes:,} bytes set aside, {why}; turns: {turns}"
-            yield Ailment(level="degraded", about="spool", message=message)
+            yield f"{kept.path}: {kept.bytes:,} bytes set aside, {why}; turns: {turns}"
     except OSError as error:
-        yield Ailment(level="degraded", about="spool", message=f"{folder}: {error.strerror or error}")
+        yield f"{folder}: {error.strerror or error}"
 
 
 def _of_a_turn(unended: Unended, now: str) -> Ailment:

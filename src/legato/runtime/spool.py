@@ -9,27 +9,28 @@ in a file that stays.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import anyio
-import anyio.to_thread
 
 from legato.core.errors import LegatoError, RowRefused, StaleEpoch
 from legato.core.records import TurnWrite
 from legato.observability import count, gauge, warn_once
 from legato.ports import Store
 from legato.runtime import spool_file
+from legato.runtime.disk_thread import DiskThread
 from legato.runtime.spool_file import SpoolFile
 
 _logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 GROUP_WRITES = 256
 """Writes given to the store at once, of as many turns: what one flush of a busy server is."""
+DISK_SECONDS = 2.0
+"""For one look at the disk, or one write with its sync: within what the journal keeps of its lease for this."""
+HANGING_SECONDS = 30.0
+"""After which a disk that hangs holds up nobody's turns any more: then it is as one that cannot be read."""
 
 
 class SpoolFailed(LegatoError):
@@ -54,7 +55,7 @@ class Spool:
         """Held while files of others are being drained: of two drainers each would take a part, in no order."""
         self._appending = anyio.Lock()
         self._draining = anyio.Lock()
-        self._thread = anyio.CapacityLimiter(1)
+        self._disk = DiskThread(DISK_SECONDS, name="legato-spool")
 
     @property
     def holds_something(self) -> bool:
@@ -62,24 +63,25 @@ class Spool:
         return self._open is not None or bool(self._sealed)
 
     async def keep(self, writes: Sequence[TurnWrite]) -> None:
-        """All of them are on disk when this returns, behind what was kept before. Raises ``SpoolFailed``."""
+        """All of them are on disk when this returns, behind what was kept before. Raises ``SpoolFailed``: they are not,
+        nor will they be."""
         if not writes:
             return
         async with self._appending:
             try:
-                await self._run(partial(self._append, writes))
+                await self._disk.run(partial(self._append, writes), undo=SpoolFile.forget)
             except OSError as error:
                 count("spool_failures")
-                raise SpoolFailed(f"{self.folder}: {error.strerror or error}") from error
+                raise SpoolFailed(f"{self.folder}: {_why(error)}") from error
         count("spooled_writes", len(writes))
         self._say_how_many()
 
     async def set_aside(self, writes: Sequence[TurnWrite]) -> None:
         """What no store takes goes to a file that stays. Raises ``SpoolFailed``."""
         try:
-            await self._run(partial(spool_file.set_aside, self.folder, writes))
+            await self._disk.run(partial(spool_file.set_aside, self.folder, writes))
         except OSError as error:
-            raise SpoolFailed(f"{self.folder}: {error.strerror or error}") from error
+            raise SpoolFailed(f"{self.folder}: {_why(error)}") from error
 
     async def drain(self, store: Store) -> bool:
         """Give the store what lies here, oldest first.
@@ -88,14 +90,21 @@ class Spool:
         by ``StoreError``, it goes on where it was.
         """
         async with self._draining:
-            alone = await self._collect()
+            try:
+                alone = await self._collect()
+            except TimeoutError:
+                return self._hopeless()
             while file := await self._oldest():
                 try:
-                    await self._give(file, store)
-                    await self._run(file.remove)
+                    if not file.closed:  # it was removed, after everybody had given up on that
+                        await self._give(file, store)
+                        await self._disk.run(file.remove)
+                except TimeoutError as error:
+                    _logger.warning("%s is stored later: %s", file.path, error)
+                    return self._hopeless()
                 except OSError as error:
                     count("spool_failures")
-                    _logger.warning("%s stays as it is: %s", file.path, error.strerror or error)
+                    _logger.warning("%s stays as it is: %s", file.path, _why(error))
                     file.close()
                 self._seen[file.path] = file.size
                 self._sealed.remove(file)
@@ -107,24 +116,25 @@ class Spool:
     async def close(self) -> None:
         """The files stay for the next start."""
         async with self._draining, self._appending:
-            for file in (*self._sealed, *(() if self._open is None else (self._open,))):
-                file.close()
+            files = [*self._sealed, *(() if self._open is None else (self._open,))]
+            try:
+                await self._disk.run(partial(_close, files))
+            except OSError as error:  # the process' end closes them
+                _logger.warning("%s: %s", self.folder, _why(error))
             self._open, self._sealed = None, []
             self._foreign.clear()
             self._let_others()
 
     # In the thread
 
-    def _append(self, writes: Sequence[TurnWrite]) -> None:
+    def _append(self, writes: Sequence[TurnWrite]) -> SpoolFile:
+        if self._open is not None and self._open.spoiled:  # what comes after a piece of a record could not be read
+            self._sealed.append(self._open)
+            self._open = None
         if self._open is None:
             self._open = SpoolFile.make(self.folder)
-        try:
-            self._open.append(writes)
-        except OSError:
-            if self._open.spoiled:  # what comes after a piece of a record could not be read
-                self._sealed.append(self._open)
-                self._open = None
-            raise
+        self._open.append(writes)
+        return self._open
 
     def _adopt(self) -> bool:
         """False if somebody else is draining what dead processes left."""
@@ -150,14 +160,23 @@ class Spool:
     # Inside
 
     async def _collect(self) -> bool:
-        """Look for what dead processes left. False if somebody else has it."""
+        """Look for what dead processes left. False if somebody else has it. Raises ``TimeoutError``."""
         try:
             async with self._appending:
-                return await self._run(self._adopt)
+                return await self._disk.run(self._adopt)
+        except TimeoutError:
+            raise
         except OSError as error:
-            said = f"{self.folder} cannot be read, and what lies in it is not stored: {error.strerror or error}"
+            said = f"{self.folder} cannot be read, and what lies in it is not stored: {_why(error)}"
             warn_once(_logger, "spool_unreadable", said)
             return True
+
+    def _hopeless(self) -> bool:
+        """What lies on a disk that hangs is stored once it comes back: others wait for that a while, and no longer."""
+        if self._disk.hung_for < HANGING_SECONDS:
+            return False
+        warn_once(_logger, "spool_hangs", f"{self.folder} does not answer, and what lies in it is not stored")
+        return True
 
     async def _oldest(self) -> SpoolFile | None:
         """Our own open one only when nothing else is left: what is appended from now on goes to another."""
@@ -168,12 +187,8 @@ class Spool:
                     self._open = None
         return self._sealed[0] if self._sealed else None
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        """In the thread, to its end."""
-        return await anyio.to_thread.run_sync(work, limiter=self._thread)
-
     async def _give(self, file: SpoolFile, store: Store) -> None:
-        while group := await self._run(partial(file.next_group, GROUP_WRITES)):
+        while group := await self._disk.run(partial(file.next_group, GROUP_WRITES)):
             await self._write(file, store, group)
             file.advance()
         if file.torn and not file.borrowed:
@@ -204,3 +219,12 @@ class Spool:
 
     def _say_how_many(self) -> None:
         gauge("spool_files", len(self._sealed) + (self._open is not None))
+
+
+def _close(files: Sequence[SpoolFile]) -> None:
+    for file in files:
+        file.close()
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or str(error)

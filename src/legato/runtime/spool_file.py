@@ -101,7 +101,7 @@ class SpoolFile:
         """A record was written in part and could not be taken back: nothing may come after it."""
         self._broken = False
         self._descriptor = descriptor
-        self.size = size
+        self.size = self._before = size
         self._given = self._read_to = len(MAGIC)
 
     @classmethod
@@ -152,7 +152,16 @@ class SpoolFile:
             except OSError:
                 self.spoiled = True
             raise
-        self.size += len(data)
+        self._before, self.size = self.size, self.size + len(data)
+
+    def forget(self) -> None:
+        """Take back what was appended last: nobody heard that it was kept."""
+        self.size = self._before
+        try:
+            os.ftruncate(self._descriptor, self.size)
+            os.fsync(self._descriptor)
+        except OSError:
+            self.spoiled = True
 
     def next_group(self, most: int) -> list[TurnWrite]:
         """The next writes, each of another turn; the same again until ``advance``. Empty at the end."""
@@ -192,13 +201,19 @@ class SpoolFile:
         _sync_folder(self.path.parent)
         self.close()
 
+    @property
+    def closed(self) -> bool:
+        return self._descriptor < 0
+
     def close(self) -> None:
-        """It stays where it is, for whoever adopts it."""
-        os.close(self._descriptor)
+        """It stays where it is, for whoever adopts it. May be called again."""
+        if not self.closed:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def _window(self, at: int) -> bytes:
         """From ``at`` as many bytes as a group may have, or the one record there if that is larger."""
-        data = os.pread(self._descriptor, GROUP_BYTES, at)
+        data = os.pread(self._descriptor, min(GROUP_BYTES, self.size - at), at)
         if len(data) >= _HEADER.size:
             length, _, _ = _header(data, 0)
             if len(data) < _HEADER.size + length <= self.size - at:
