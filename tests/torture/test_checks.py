@@ -113,6 +113,11 @@ def test_a_view_that_tells_otherwise_than_the_events_up_to_it_is_found() -> None
 def test_a_turn_that_is_said_to_run_after_its_end_is_found() -> None:
     assert "hazard 14" in broken(told(reader(said()), rows={"status": "running"}))
     assert "hazard 14" in broken(told(reader(said()), rows={"ended_at": None}))
+    one = told(reader(said()))
+    one.readers[0].views = [{"last_seq": 3, "status": "running", "ended_at": None}]
+    assert broken(one) == []
+    one.readers[0].views = [{"last_seq": 8, "status": "running", "ended_at": None}]
+    assert broken(one) == ["hazard 14"]
 
 
 def test_a_chat_that_is_busy_for_ever_is_found() -> None:

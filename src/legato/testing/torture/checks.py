@@ -78,9 +78,10 @@ def _unanswered(seen: Seen) -> Iterator[str]:
 
 
 def _still_runs(seen: Seen) -> Iterator[str]:
-    rows = seen.told.rows
-    if rows["ended_at"] is None or rows["status"] not in ("complete", "cancelled", "error"):
-        yield f"it has ended, and is said to be {rows['status']}"
+    views = [view for reader in seen.told.readers for view in reader.views]
+    for view in (seen.told.rows, *(view for view in views if view["last_seq"] == seen.turn.last_seq)):
+        if view["ended_at"] is None or view["status"] not in ("complete", "cancelled", "error"):
+            yield f"it has ended, and is said to be {view['status']}"
 
 
 CHECKS: Final[tuple[tuple[str, Check], ...]] = (
