@@ -292,6 +292,18 @@ async def test_past_the_retry_window_the_turn_is_told_that_it_cannot_be_stored()
             await tail.stored()
 
 
+async def test_a_store_that_fails_at_once_is_asked_again_less_and_less_often() -> None:
+    """In 0.4 s after 0.05, 0.15 and 0.35; without a pause it would be thousands of times."""
+    store = FaultyStore()
+    store.failures = 1_000_000
+    async with running(store, retry_window=0.4) as journal:
+        tail = await begun(store, journal)
+        say(tail, 1)
+        with pytest.raises(PersistenceFailedError), anyio.fail_after(10):
+            await tail.stored()
+        assert 2 <= len(store.tries) <= 5
+
+
 async def test_an_intent_is_stored_with_every_event_before_it() -> None:
     store = FaultyStore()
     async with running(store) as journal:
