@@ -28,6 +28,7 @@ PROMISES: Final = {
     "answers": "an answer may be repeated, and counts once",
     "hazard 1": "the vendor takes every request, and every chat can be gone on with",
     "hazard 14": "nothing is said to run once it has ended",
+    "hazard 22": "a server that is told to stop ends in order, within its drain and 5 s",
     "verify": "legato verify finds nothing",
 }
 TURNS_LOST: Final = ("P4", "P8", "steers")

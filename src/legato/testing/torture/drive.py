@@ -76,7 +76,7 @@ class Torture:
             for refused in upstream.refused:
                 self._complain("hazard 1", f"the vendor refused: {refused}")
         for wrong in servers.wrong:
-            self._complain("P8", wrong)
+            self._complain("hazard 22", wrong)
         await self._check(vendor, servers, users)
         self.report.seconds = time.monotonic() - began
         return self.report
