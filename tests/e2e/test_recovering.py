@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from tests.e2e.house import MODELS, House, configured, playing, serving, upstream_environ
+from tests.e2e.house import BOUND, MODELS, House, configured, playing, serving, upstream_environ
 
 from legato.core import events as e
 from legato.core.resuming import RECOVERED, RECOVERIES, RELEASED
@@ -44,7 +44,13 @@ async def seen(house: House, turn_id: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("owner", "lease"), [("elsewhere:1:1", PAST), (DEAD, FUTURE), (None, None)], ids=["lease over", "dead", "let go of"]
+    ("owner", "lease"),
+    [
+        # What the store says of a lease is watched for ten seconds before it is believed.
+        pytest.param("elsewhere:1:1", PAST, id="lease over", marks=pytest.mark.slow),
+        pytest.param(DEAD, FUTURE, id="dead"),
+        pytest.param(None, None, id="let go of"),
+    ],
 )
 async def test_a_turn_that_nobody_runs_is_recovering_until_it_goes_on(
     owner: str | None, lease: str | None, tmp_path: Path
@@ -61,7 +67,7 @@ async def test_a_turn_that_nobody_runs_is_recovering_until_it_goes_on(
         upstream.enqueue(Script([Say("All of it."), Gate("on")]))
         async with serving(configured(tmp_path, environ=upstream_environ(upstream)), around=around) as house:
             (store,) = stores
-            await store.reached("claim")
+            await store.reached("claim", patience=BOUND)
             before = await seen(house, turn_id)
             store.back()
             store.hold("intents")

@@ -7,7 +7,6 @@ meanwhile, or when nobody answered in time. What follows is the machine's busine
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
@@ -101,13 +100,15 @@ class Running:
         """Until cancelled: take up what waits for an owner, and stay the owner of what runs here."""
         self._tasks = tasks
         tasks.start_soon(self._renewing().run)
-        for look in itertools.count():
+        since = ORPHANS_EVERY
+        while True:
             with anyio.move_on_after(LOOK_TIMEOUT):  # a store that hangs is asked again
                 try:
                     if await self._house.journal.drained():
                         await self._free_released()
-                        if look % ORPHANS_EVERY == 0:
+                        if since >= ORPHANS_EVERY:  # one that could not be made, at the start say, is due still
                             await self._take_up_orphans()
+                            since = 0
                     await self._take_up_answered()
                 except StoreError as error:
                     count("take_up_retries")
@@ -115,6 +116,7 @@ class Running:
                 except Exception:  # the supervisor of the look: without it nothing would be taken up any more
                     count("looks_broken")
                     _logger.exception("the look for turns to take up broke")
+            since += 1
             await anyio.sleep(LOOK_SECONDS)
 
     def take_up_soon(self, turn_id: str) -> None:
