@@ -24,8 +24,8 @@ AFTER_DRAIN: Final = 5.0
 _SPARE: Final = 0.3
 # Seconds after a second signal: to store what was said, if the store takes it at once.
 _FORCED: Final = 1.0
-# Seconds that the interpreter has to leave once everything is done.
-_LEAVING: Final = 1.0
+# Seconds that the interpreter has to leave once everything is done: tools may have something to flush at the exit.
+_LEAVING: Final = 3.0
 # Seconds to write to a log that may hang as well.
 _LOGGING: Final = 0.2
 OVERDUE: Final = 1
