@@ -469,6 +469,30 @@ async def test_a_cancel_hangs_up_though_the_store_stands_still(tmp_path: Path) -
         check_cancelled(await house.folded(turn_id))
 
 
+async def test_a_cancel_hangs_up_before_a_tool_that_takes_its_time_has_ended(tmp_path: Path) -> None:
+    """Until then nobody wants what the vendor says, and pays for it."""
+    enough = threading.Event()
+
+    @tool(effect="read")
+    def finish_first() -> str:
+        """Does not listen."""
+        enough.wait(BOUND)
+        return "at last"
+
+    async with playing(tmp_path, tools=(finish_first,), grace=BOUND) as (house, upstream):
+        upstream.enqueue(Script([Call("finish_first"), Say("Meanwhile I talk on."), Gate("here")]))
+        turn_id = await house.ask("Talk", model=MODELS["anthropic"])
+        await upstream.reached("here")
+        await house.until(turn_id, lambda event: isinstance(event, e.ToolStart))
+        await house.cancel(turn_id)
+        await upstream.hung_up(1)
+        assert (await house.turn(turn_id))["status"] == "running"
+        enough.set()
+        turn = await house.folded(turn_id)
+    check_cancelled(turn)
+    assert [block.output for block in turn.blocks if isinstance(block, ToolResultBlock)] == ["at last"]
+
+
 async def test_a_cancel_after_the_block_lets_it_be_said_and_hangs_up(tmp_path: Path) -> None:
     async with playing(tmp_path) as (house, upstream):
         upstream.enqueue(Script([Say("This much "), Gate("half"), Say("and no more."), Say("Never."), Wait(3600)]))
