@@ -70,6 +70,10 @@ class Told(msgspec.Struct, kw_only=True):
         """When the first reader heard so, in monotonic seconds."""
         return min((reader.ended for reader in self.readers if reader.ended is not None), default=None)
 
+    def waits_for(self, call_id: str) -> bool:
+        """As far as its readers have heard."""
+        return any(call_id in reader.turn.waiting for reader in self.readers)
+
 
 class World(msgspec.Struct, frozen=True, kw_only=True):
     """What the checks of each turn know beside it: faults of servers and their files, and every call of the plan by its

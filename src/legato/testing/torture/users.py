@@ -234,12 +234,17 @@ class Users:
         decisions = told.decisions.setdefault(waiting.call_id, [])
         decided = Decision(decision=body.get("decision", ""), input=body.get("input"))
         decisions.append(decided)
+        until = time.monotonic() + self._patience
         said = await self.until_answered(path, body)
+        # What it asked for may not be stored: it is forgotten then, and may be asked again; or it will be, by a spool.
+        while said.status != 202 and told.waits_for(waiting.call_id) and time.monotonic() < until:
+            await asyncio.sleep(0.5)
+            said = await self.until_answered(path, body)
         if said.status == 202:
             self.answers += 1
             decisions[-1] = msgspec.structs.replace(decided, taken=True)
             await self._answer_again(ask, told, path, body if ask.again == "same" else other)
-        else:  # it is not stored, and forgotten: it may be asked again
+        else:
             self._answered.discard((told.turn_id, waiting.call_id))
 
     async def _answer_again(self, ask: Ask, told: Told, path: str, body: Json) -> None:
