@@ -18,6 +18,7 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
+from tests.e2e.asking import answer, asked, rests, result
 from tests.e2e.house import (
     BOUND,
     MODELS,
@@ -495,6 +496,34 @@ async def test_a_server_whose_files_may_not_grow_keeps_what_it_says_until_they_m
             child.process.free_disk()
             assert await child.followed(turn_id, each=True) == read
             assert text_of(read) == "before " * 3_000 + "after"
+
+
+@tool(effect="write", needs_approval=True)
+async def drop(name: str) -> str:
+    """Drop something, if a person agrees."""
+    return f"dropped {name}"
+
+
+async def test_whoever_answers_a_call_that_lies_in_the_spool_is_told_to_come_again(tmp_path: Path) -> None:
+    """Readers were told that it waits, so it is no unknown call."""
+    async with faulty(tmp_path, tools=(drop,), retry_window=0.3) as ((house, upstream), inside):
+        upstream.enqueue(Script([Say("Hm. "), Gate("here"), Call("drop", {"name": "it"})]), Script([Say("Gone.")]))
+        turn_id = await house.ask("Drop it", model=MODELS["anthropic"])
+        await upstream.reached("here")
+        await until(lambda: stored(tmp_path, turn_id) > 2)
+        inside.store.full()
+        upstream.release("here")
+        [asks] = await asked(house, turn_id)
+        await rests(house, turn_id)
+        yes = {"call_id": asks.call_id, "decision": "approve"}
+        refused = await house.client.post(f"/v1/turns/{turn_id}/approvals", json=yes)
+        assert (refused.status_code, refused.json()["code"]) == (503, "store_unavailable")
+        inside.store.back()
+        await answer(house, turn_id, asks.call_id)
+        turn = await house.folded(turn_id)
+        assert (turn.status, result(turn).output) == ("complete", "dropped it")
+        unknown = {"call_id": "another", "decision": "approve"}
+        assert (await house.client.post(f"/v1/turns/{turn_id}/approvals", json=unknown)).status_code == 404
 
 
 # Too much that is not stored

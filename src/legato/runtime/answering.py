@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import TypeAlias
@@ -33,11 +33,15 @@ LOOK_SECONDS = 0.05
 
 
 class Answering:
-    """``persist_timeout`` is seconds: how long a need that was just said may take to be stored."""
+    """``persist_timeout`` is seconds: how long a need that was just said may take to be stored. ``drained`` says
+    whether nothing lies in the spool, where a need counts as stored too."""
 
-    def __init__(self, store: Store, tools: Tools, *, persist_timeout: float) -> None:
+    def __init__(
+        self, store: Store, tools: Tools, *, drained: Callable[[], Awaitable[bool]], persist_timeout: float
+    ) -> None:
         self._store = store
         self._tools = tools
+        self._drained = drained
         self._persist_timeout = persist_timeout
 
     async def results(self, turn_id: str, post: PostToolResults, runner: TurnRunner | None) -> Sequence[Answer]:
@@ -100,7 +104,17 @@ class Answering:
             while runner is None and not calls <= needs.keys() and await self._runs(turn_id):
                 await anyio.sleep(LOOK_SECONDS)
                 needs = await self._stored_needs(turn_id)
+        if not calls <= needs.keys():
+            await self._unspool()
+            needs = await self._stored_needs(turn_id)
         return needs
+
+    async def _unspool(self) -> None:
+        """What the store did not take may have the need: nobody is told that there is none before it is there."""
+        with anyio.move_on_after(self._persist_timeout):
+            if await self._drained():
+                return
+        raise StoreUnavailable("the store has yet to take what lies in the spool; repeat the request")
 
     async def _stored_needs(self, turn_id: str) -> _Needs:
         needs: dict[str, list[KeptNeed]] = {}

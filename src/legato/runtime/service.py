@@ -143,7 +143,12 @@ class TurnService:
             owner=owner,
             appeared=self._followers.appeared,
         )
-        self._answering = Answering(store, tools, persist_timeout=self._settings.journal.persist_timeout)
+        self._answering = Answering(
+            store,
+            tools,
+            drained=self._journal.drained,
+            persist_timeout=self._settings.journal.persist_timeout,
+        )
         self._steering = Steering(
             store,
             self._running.get,
