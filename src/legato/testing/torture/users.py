@@ -236,12 +236,16 @@ class Users:
         decisions.append(decided)
         until = time.monotonic() + self._patience
         said = await self.until_answered(path, body)
-        # What it asked for may not be stored: it is forgotten then, and may be asked again; or it will be, by a spool.
+        refused: Said | None = None
+        # What it asked for may not be stored, and is forgotten then: it is seen to wait until somebody says so.
         while said.status != 202 and told.waits_for(waiting.call_id) and time.monotonic() < until:
+            refused = said if said.alone else refused
             await asyncio.sleep(0.5)
             said = await self.until_answered(path, body)
         if said.status == 202:
             self.answers += 1
+            if refused is not None:
+                told.misheard.append(f"an answer was refused with {refused.status}, and taken later: {refused.text}")
             decisions[-1] = msgspec.structs.replace(decided, taken=True)
             await self._answer_again(ask, told, path, body if ask.again == "same" else other)
         else:
