@@ -27,6 +27,7 @@ CLIENTS = 16
 WARM_UP = 0.3
 """Of the turns: caches fill, pools grow, and the allocator finds its size."""
 QUIET_WITHIN = 30.0  # seconds
+BETWEEN_LOOKS = 0.5  # seconds: two flushes of the journal
 COUNTS = ("tasks", "readers", "sockets", "files", "threads")
 
 
@@ -61,15 +62,18 @@ async def _until(mark: int, client: Client, clients: Sequence[Client]) -> None:
 
 
 async def quiet(port: int) -> Inside:
-    """Once no turn runs, nobody reads, and every connection but the one that asks is gone."""
-    deadline = time.monotonic() + QUIET_WITHIN
+    """Once no turn runs, nobody reads, and every connection but the one that asks is gone; and that at two looks, for
+    what comes after a turn's end."""
+    deadline, was_quiet = time.monotonic() + QUIET_WITHIN, False
     while True:
         said = await asyncio.to_thread(look, port)
-        if not (said.readers or said.objects.get("TurnRunner", 0) or said.objects.get("Connection", 0) > 1):
+        busy = said.readers or said.objects.get("TurnRunner", 0) or said.objects.get("Connection", 0) > 1
+        if was_quiet and not busy:
             return said
         if time.monotonic() > deadline:
             raise TimeoutError(f"it is not quiet after {QUIET_WITHIN:g} s: {said.objects} {said.sizes}")
-        await asyncio.sleep(0.2)
+        was_quiet = not busy
+        await asyncio.sleep(BETWEEN_LOOKS)
 
 
 def look(port: int) -> Inside:
