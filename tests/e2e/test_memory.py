@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from bench.memory import Seen, bytes_a_turn, grown, measure
 
-TURNS = 1_200
+TURNS = 1_000
 LIMIT = 1_024
 """Bytes of memory that a turn may leave behind."""
 CACHES = 1024 * 1024
