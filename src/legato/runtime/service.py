@@ -216,7 +216,9 @@ class TurnService:
         return await self._posting.post(post, principal=principal, fingerprint=fingerprint)
 
     async def get(self, turn_id: str, *, principal: str = LOCAL) -> TurnView:
-        await self._own_turn(turn_id, principal)
+        row = await self._own_turn(turn_id, principal)
+        if row.ended_at is None:
+            await self._running.drained(turn_id)
         return await looking.view(self._store, turn_id, self._running.get(turn_id))
 
     async def cancel(
