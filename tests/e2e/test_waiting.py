@@ -32,6 +32,8 @@ from tests.e2e.house import (
 from legato import InputNeeded, NotNow, ToolContext, tool
 from legato.core import events as e
 from legato.core.fold import Turn, fold
+from legato.ports import Store
+from legato.testing.store import FaultyStore
 from legato.testing.upstream import Call, Gate, Say, Script, Upstream
 
 TOOLS = '''
@@ -252,6 +254,35 @@ async def test_a_chat_whose_turn_waits_can_be_removed(tmp_path: Path) -> None:
         gone = await house.client.get(f"/v1/turns/{turn_id}")
         late = await give(house, turn_id, {"call_id": need.call_id, "output": 1}, status=404)
     assert (removed.status_code, gone.status_code, late["code"]) == (204, 404, "not_found")
+
+
+@pytest.mark.parametrize("failing", ["claim", "intents"])
+async def test_a_wait_that_is_over_stays_so_though_the_store_fails_while_the_turn_is_taken_up(
+    failing: str, tmp_path: Path
+) -> None:
+    """The row says no more that it waited, and until when."""
+    stores: list[FaultyStore] = []
+
+    def around(store: Store) -> Store:
+        stores.append(FaultyStore(store))
+        return stores[0]
+
+    async with playing(tmp_path, tools=(drop,), around=around) as (house, upstream):
+        upstream.enqueue(Script([Call("drop", {"name": "a"})]), Script([Say("Nobody was there.")]))
+        turn_id = await house.ask("Drop it", model=MODELS["anthropic"])
+        await rests(house, turn_id)
+        if failing == "claim":
+            stores[0].lose_answers("claim")
+        else:
+            stores[0].away("intents")
+        with contextlib.closing(sqlite3.connect(tmp_path / "legato.db")) as database, database:
+            database.execute("UPDATE turn SET wait_until = '2000-01-01T00:00:00.000Z' WHERE id = ?", [turn_id])
+        await stores[0].reached(failing)
+        await stores[0].reached("to_wake", times=stores[0].calls.count("to_wake") + 1)  # it has heard of the failure
+        stores[0].back()
+        turn = await house.folded(turn_id)
+        assert sent_results(upstream) == ["nobody answered in time"]
+    assert (turn.status, result(turn).outcome) == ("complete", "timeout")
 
 
 # Time

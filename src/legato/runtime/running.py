@@ -67,8 +67,8 @@ class Running:
             house, questions=questions, limits=limits, bounds=bounds, running=lambda: list(self._runners.values())
         ).make
         self._taking: set[str] = set()
-        self._claimed: set[str] = set()
-        """Ours in the store, and running nowhere: the store failed in between."""
+        self._claimed: dict[str, TurnRow] = {}
+        """Being claimed, or ours and running nowhere, since the store failed in between; as each was before."""
         self._strays: set[str] = set()
         """Perhaps such ones: it looked so at the last look."""
         self._ending: set[str] = set()
@@ -244,20 +244,21 @@ class Running:
         for row in unended:
             if self._leases.over(row, overdue=row.id in overdue):
                 self.take_up_soon(row.id)
-        self._find_strays([row.id for row in unended if row.owner == self._owner])
+        self._find_strays({row.id: row for row in unended if row.owner == self._owner})
 
-    def _find_strays(self, ours: Sequence[str]) -> None:
+    def _find_strays(self, ours: Mapping[str, TurnRow]) -> None:
         """Turns that were given to us while the store did not say so: nobody runs them, and no lease of theirs is ever
         over. One may be about to run: it looks so twice before it is taken up."""
-        idle = set(ours) - self._runners.keys() - self._taking - self._released - self._ending
-        self._claimed |= idle & self._strays
+        idle = ours.keys() - self._runners.keys() - self._taking - self._released - self._ending
+        for turn_id in idle & self._strays:
+            self._claimed.setdefault(turn_id, ours[turn_id])
         self._strays = idle
 
     async def _take_up_answered(self) -> None:
         house = self._house
         for row in await house.store.to_wake(house.clock.now()):
             self.take_up_soon(row.id)
-        for turn_id in self._claimed - self._runners.keys():
+        for turn_id in self._claimed.keys() - self._runners.keys():
             self.take_up_soon(turn_id)
         for row in await house.store.to_start():
             self.take_up_soon(row.id)
@@ -306,8 +307,10 @@ class Running:
         house = self._house
         row = await house.store.turn(turn_id)
         if row is None or row.ended_at is not None or self.closing:
-            self._claimed.discard(turn_id)
+            self._claimed.pop(turn_id, None)
             return None
+        if row.owner != self._owner:
+            self._claimed.pop(turn_id, None)
         if row.status == "queued":
             return await self._claim_queued(row)
         if turn_id not in self._claimed and row.status != "waiting":
@@ -316,11 +319,10 @@ class Running:
                 return None
         if not await house.journal.drained():  # a newer epoch would leave what lies there of it in its file
             return None
-        if not await house.store.claim(turn_id, epoch=row.epoch + 1, owner=self._owner):
-            return None
-        self._claimed.add(turn_id)
-        runner = await self._taken_up(row)
-        self._claimed.discard(turn_id)
+        before = self._claimed.setdefault(turn_id, row)
+        claimed = await house.store.claim(turn_id, epoch=row.epoch + 1, owner=self._owner)
+        runner = await self._taken_up(before) if claimed else None
+        del self._claimed[turn_id]
         return runner
 
     async def _claim_queued(self, row: TurnRow) -> TurnRunner | None:
@@ -328,8 +330,14 @@ class Running:
         house = self._house
         if all(due.id != row.id for due in await house.store.to_start()):
             return None
-        if not await house.store.claim(row.id, epoch=row.epoch, owner=self._owner):
-            return None
+        self._claimed[row.id] = row
+        claimed = await house.store.claim(row.id, epoch=row.epoch, owner=self._owner)
+        runner = await self._begun(row) if claimed else None
+        del self._claimed[row.id]
+        return runner
+
+    async def _begun(self, row: TurnRow) -> TurnRunner | None:
+        house = self._house
         self._queued.pop(row.id, None)
         kept, chat = await house.store.load(row.id), await house.store.chat(row.chat_id)
         if kept is None or chat is None:
