@@ -337,6 +337,53 @@ async def test_the_end_is_said_only_once_everything_is_stored(tmp_path: Path) ->
     assert isinstance(read[-1], e.TurnEnd)
 
 
+async def test_a_turn_that_ends_while_it_is_looked_at_is_not_shown_to_run(tmp_path: Path) -> None:
+    """Who goes on from such a view is told 204, and shows it running for ever (hazard 14; met by `legato torture`)."""
+    async with faulty(tmp_path) as ((house, upstream), store):
+        upstream.enqueue(Script([Say("Soon "), Gate("here"), Say("over.")]))
+        turn_id = await house.ask("Talk", model=MODELS["anthropic"])
+        await upstream.reached("here")
+        store.hold("siblings")
+        looks = store.calls.count("siblings")
+        views: list[Json] = []
+
+        async def look() -> None:
+            views.append(await house.turn(turn_id))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(look)
+            await store.reached("siblings", times=looks + 1)
+            upstream.release("here")
+            end = (await house.followed(turn_id))[-1]
+            store.back()
+    assert [(view["status"], view["last_seq"], view["ended_at"] is not None) for view in views] == [
+        ("complete", end.seq, True)
+    ]
+
+
+async def test_a_view_of_what_is_stored_is_of_one_moment(tmp_path: Path) -> None:
+    """The row of a turn that waits is read, then its log: it goes on and ends between the two."""
+    async with faulty(tmp_path) as ((house, upstream), store):
+        upstream.enqueue(Script([Call("pick", {})]), Script([Say("So be it.")]))
+        turn_id = await house.ask("Pick", model=MODELS["anthropic"], client_tools=[PICK])
+        await rests(house, turn_id)
+        [waiting] = await asked(house, turn_id)
+        store.hold("siblings")
+        looks = store.calls.count("siblings")
+        views: list[Json] = []
+
+        async def look() -> None:
+            views.append(await house.turn(turn_id))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(look)
+            await store.reached("siblings", times=looks + 1)
+            tasks.start_soon(give, house, turn_id, {"call_id": waiting.call_id, "output": "this"})
+            await house.followed(turn_id)
+            store.back()
+    assert [(view["status"], view["ended_at"] is not None) for view in views] == [("complete", True)]
+
+
 async def test_a_turn_that_is_taken_up_is_heard_once_that_is_stored(tmp_path: Path) -> None:
     """Else it could be taken up once more from what is stored, and rewound to what readers had dropped by then."""
     async with faulty(tmp_path) as ((house, upstream), store):

@@ -39,14 +39,19 @@ async def status_of(store: Store, row: TurnRow) -> e.TurnStatus:
 async def view(store: Store, turn_id: str, runner: TurnRunner | None) -> TurnView:
     """Raises ``NotFound``. ``runner`` is the turn's, where it runs in this process."""
     if runner is not None and not runner.live.hidden:
-        return running_view(runner, await store.siblings(runner.row))
+        siblings = await store.siblings(runner.row)
+        if not runner.live.closed:  # its end was said meanwhile, and is stored; or it is somebody else's by now
+            return running_view(runner, siblings)
     stored = await store.load(turn_id)
     if stored is None:
         raise NotFound(f"there is no turn {turn_id}")
     siblings = await store.siblings(stored.row)
     if stored.row.ended_at is not None:
         return stored_view(stored, siblings)
-    said = folded_view(stored.row, fold(await stored_events(store, turn_id)), siblings)
+    turn = fold(await stored_events(store, turn_id))
+    if turn.ended:  # since its row was read
+        return await view(store, turn_id, None)
+    said = folded_view(stored.row, turn, siblings)
     status = await status_of(store, stored.row)
     return replace(said, status=status) if status == "recovering" else said
 
