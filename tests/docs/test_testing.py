@@ -25,17 +25,21 @@ from legato.testing.marks import PATIENCE
 PAGE = "docs/testing.md"
 
 
-def test_the_suite_on_the_page_passes(tmp_path: Path) -> None:
+SUITE = {fence.file or "": fence.body for fence in fences(PAGE, "python")}
+SLOW = {"test_lost.py"}
+"""It tortures a server."""
+
+
+@pytest.mark.parametrize("file", [pytest.param(one, marks=[pytest.mark.slow] if one in SLOW else []) for one in SUITE])
+def test_the_suite_on_the_page_passes(file: str, tmp_path: Path) -> None:
     """In a folder of its own, without this project's settings for pytest."""
-    files = {shown.file or "": shown.body for shown in fences(PAGE, "python")}
-    for file, body in files.items():
-        (tmp_path / file).write_text(body)
+    (tmp_path / file).write_text(SUITE[file])
     shutil.copy(ROOT / "examples" / "tools.py", tmp_path / "tools.py")
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
-    wanted = sum(len(re.findall(r"^(?:async )?def test_", body, re.MULTILINE)) for body in files.values())
+    wanted = len(re.findall(r"^(?:async )?def test_", SUITE[file], re.MULTILINE))
     with desk(tmp_path, {}) as at:
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", *files],
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", file],
             cwd=tmp_path,
             env=at.environ,
             capture_output=True,
