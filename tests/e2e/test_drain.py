@@ -11,13 +11,25 @@ import anyio
 import anyio.lowlevel
 import httpx
 import pytest
-from tests.e2e.house import BOUND, MODELS, Child, Visitor, playing, spawned, unpaired, upstream_environ
+from tests.e2e.house import (
+    BOUND,
+    MODELS,
+    Child,
+    Visitor,
+    configured,
+    playing,
+    serving,
+    spawned,
+    unpaired,
+    upstream_environ,
+)
 
+from legato import tool
 from legato.core import events as e
 from legato.core.blocks import TextBlock, ToolResultBlock
 from legato.core.fold import fold
 from legato.runtime import service
-from legato.testing.upstream import Call, Gate, Say, Script, Upstream
+from legato.testing.upstream import Call, Gate, Say, Script, Upstream, Wait
 
 TOOLS = '''
 import time
@@ -140,6 +152,38 @@ async def test_a_turn_that_outlasts_the_drain_goes_on_in_the_next_server(tmp_pat
     [result] = [block for block in turn.blocks if isinstance(block, ToolResultBlock)]
     assert result.outcome == "ok"
     assert fold([*events[: events.index(had) + 1], *rest]).blocks == turn.blocks
+
+
+async def test_a_turn_that_outlasts_the_drain_is_let_go_of_when_its_block_has_ended(tmp_path: Path) -> None:
+    """What was being said is said to its end, and stands: nothing is asked for twice."""
+    found = anyio.Event()
+
+    @tool(effect="read")
+    async def look() -> str:
+        """Comes back at the second server."""
+        await found.wait()
+        return "seen"
+
+    async with Upstream.open() as upstream:
+        config = configured(tmp_path, environ=upstream_environ(upstream), providers__openai__seal="object")
+        talk = Script([Say("As far "), Gate("half"), Say("as this."), Call("look"), Wait(3600)])
+        upstream.enqueue(talk, Script([Say("There it is.")]))
+        async with serving(config, tools=(look,)) as house, anyio.create_task_group() as tasks:
+            turn_id = await house.ask("Talk", model=MODELS["openai_chat"])
+            await house.until(turn_id, lambda event: isinstance(event, e.BlockDelta))
+            runner = house.service._running.get(turn_id)
+            assert runner is not None
+            tasks.start_soon(house.service.drain, 0)
+            with anyio.fail_after(BOUND):
+                while not runner._releasing and not runner._ended.is_set():
+                    await anyio.lowlevel.checkpoint()
+            upstream.release("half")
+        found.set()
+        async with serving(config, tools=(look,)) as house:
+            turn = await house.folded(turn_id)
+    assert (turn.error, turn.status, len(upstream.requests)) == (None, "complete", 2)
+    said = [(block.text, block.state) for block in turn.blocks if isinstance(block, TextBlock)]
+    assert said == [("As far as this.", "complete"), ("There it is.", "complete")]
 
 
 async def test_a_second_signal_stops_at_once_and_the_turn_is_asked_again(tmp_path: Path) -> None:

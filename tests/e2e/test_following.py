@@ -466,7 +466,8 @@ async def test_a_reader_far_behind_a_running_turn_reads_the_store_and_then_live(
     async with playing(tmp_path) as (house, upstream):
         upstream.enqueue(Script([Say("word " * words), Gate("long"), Say("more " * 10)], frames_per_write=100))
         turn_id = await house.ask("Talk", model=MODELS["anthropic"])
-        live = house.service._running.get(turn_id).live
+        live = house.service._running.live(turn_id)
+        assert live is not None
         await upstream.reached("long")
         with anyio.fail_after(BOUND):
             while live.first_seq == 1 or live.last_seq < words:
@@ -528,11 +529,12 @@ async def test_readers_that_are_gone_are_forgotten_by_the_live_log(tmp_path: Pat
         upstream.enqueue(Script([Say("Talking."), Gate("here")]))
         turn_id = await house.ask("Talk", model=MODELS["anthropic"])
         await upstream.reached("here")
-        live = house.service._running.get(turn_id).live
+        live = house.service._running.live(turn_id)
+        assert live is not None
         for number in range(20):
             await drop_at(house, get_events(turn_id), 400, reset=number % 2 == 0)
         with anyio.fail_after(BOUND):
-            while live._waiting:
+            while live._waiting or live._listeners:
                 await anyio.lowlevel.checkpoint()
         upstream.release("here")
         await house.followed(turn_id)

@@ -356,9 +356,10 @@ async def test_blocks_rounds_and_turns_can_be_read_with_sql(store: SqliteStore, 
         assert connection.execute(
             "SELECT turn_id, idx, round, type, state, text, body FROM block WHERE round > 0"
         ).fetchall() == [(turn_id, 0, 1, "text", "complete", "It's a dragon", '{"length":13,"sha256":"aa"}')]
-        assert connection.execute("SELECT model, commitment, input_tokens, usage_source FROM round").fetchall() == [
-            ("m", "committed", None, "unknown")
-        ]
+        assert connection.execute(
+            "SELECT model, commitment, usage_source,"
+            " input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, cost_usd FROM round"
+        ).fetchall() == [("m", "committed", "unknown", *[None] * 6)]
         assert connection.execute(
             "SELECT status, usage ->> '$.output_tokens', owner, epoch, lease_until, last_seq FROM turn WHERE id = ?",
             (turn_id,),
