@@ -18,7 +18,9 @@ from legato.core import inputs as i
 from legato.core.blocks import ToolResultBlock, ToolUseBlock
 from legato.core.messages import first_difference
 from legato.core.plan import TurnLimits
+from legato.core.resuming import Stored
 from legato.core.schedule import ToolRule
+from legato.core.turn import TurnMachine
 
 AFTER_BLOCK = i.CancelRequested(mode="after_block")
 SHORTER = i.Steered(steer_id="s1", text="Shorter, please.")
@@ -34,6 +36,28 @@ def commitments(play: Play) -> list[str | None]:
 def stopped(play: Play) -> bool:
     """The request to the model was dropped."""
     return any(isinstance(action, a.StopModel) for action in play.actions)
+
+
+# Before the beginning
+
+
+@pytest.mark.parametrize("cancel", [CANCEL, AFTER_BLOCK, AFTER_ROUND], ids=["now", "after_block", "after_round"])
+def test_a_cancel_before_the_beginning_lets_nothing_be_asked(cancel: i.CancelRequested) -> None:
+    machine = TurnMachine(Play().plan)
+    machine.receive(cancel)
+    machine.start()
+    assert [type(action) for action in machine.take()] == [e.TurnStart, e.TurnEnd]
+    assert machine.turn.status == "cancelled"
+
+
+def test_a_cancel_before_the_next_owner_goes_on_lets_nothing_be_asked() -> None:
+    first = Play()
+    first.say(text(0, "One."))
+    machine = TurnMachine(first.plan, epoch=1)
+    machine.receive(CANCEL)
+    machine.resume(Stored(events=first.events))
+    assert not [action for action in machine.take() if isinstance(action, a.CallModel)]
+    assert machine.turn.status == "cancelled"
 
 
 # after_block

@@ -455,3 +455,24 @@ async def test_a_turn_that_ended_while_the_store_was_away_keeps_nobody_waiting_o
     assert isinstance(read[-1], e.TurnEnd)
     assert read[-1].error is not UNSET
     assert second.status == "complete"
+
+
+async def test_a_cancel_while_its_turn_is_being_taken_up_lets_it_ask_nothing(tmp_path: Path) -> None:
+    """Its row was read before, and its runner is not there yet."""
+    stores: list[FaultyStore] = []
+
+    def around(store: Store) -> Store:
+        stores.append(FaultyStore(store))
+        return stores[0]
+
+    async with playing(tmp_path, around=around) as (house, upstream):
+        chat_id, _ = await busy(house, upstream)
+        second = await house.ask("Two", chat_id=chat_id, on_busy="queue", model=MODEL)
+        stores[0].hold("steers")
+        upstream.release("talking")
+        await stores[0].reached("steers")
+        await house.cancel(second)
+        stores[0].back()
+        events = await house.followed(second)
+        assert len(upstream.requests) == 1
+    assert [type(event) for event in events] == [e.TurnStart, e.TurnEnd]

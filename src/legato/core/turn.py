@@ -106,7 +106,7 @@ class TurnMachine:
     def resume(self, stored: Stored, *, cancelled: bool = False, wait_over: bool = False) -> None:
         """Instead of ``start``: go on as the turn's next owner, with what was answered meanwhile. ``cancelled``: a
         cancel was asked for; ``wait_over``: nobody answered within ``wait_timeout``."""
-        standing = Standing(stored)
+        standing, cancelled = Standing(stored), cancelled or self.plan.cancelled
         self._scribe.take_over(standing.turn)
         self._provider_calls |= standing.provider_calls
         self._attempts = standing.attempts
@@ -538,8 +538,10 @@ class TurnMachine:
 
     def _cancel(self, asked: i.CancelRequested) -> None:
         """Now, or once what the model says has come to an end; the strictest of several counts. Between responses no
-        block is waited for, and nobody is at rest."""
-        if asked.mode == "now" or (asked.mode == "after_block" and self._phase != "answering"):
+        block is waited for, and nobody is at rest. One that has not begun is begun cancelled."""
+        if self._phase == "new":
+            self.plan = replace(self.plan, cancelled=True)
+        elif asked.mode == "now" or (asked.mode == "after_block" and self._phase != "answering"):
             self._halt(BY_REPLACE if asked.drops else BY_CANCEL, CANCELLED)
         elif self._phase not in ("new", "waiting", "ended") and self._stops_after != "after_block":
             self._stops_after = asked.mode

@@ -58,8 +58,8 @@ class Cancelling:
         begun = self._running.get(row.id)
         if begun is not None:  # it had been stored, and was about to run
             begun.receive(i.CancelRequested(mode=mode))
-        elif row.status in ("waiting", "queued") and stored:
-            self._running.take_up_soon(row.id)
+        elif row.ended_at is None and stored:
+            self._running.cancel_soon(row.id)
         return _cancelled(await looking.view(self._store, row.id, begun), stored=stored)
 
     async def queued(self, turn_id: str) -> None:

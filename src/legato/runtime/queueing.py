@@ -26,7 +26,7 @@ class Queueing:
             runner = self._running.get(active)
             if runner is not None:
                 runner.receive(i.CancelRequested(drops=on_busy == "replace"))
-            self._running.take_up_soon(active)
+            self._running.cancel_soon(active)
         if self._running.get(active) is None:  # it may have ended meanwhile
             self._running.take_up_soon(turn_id)
 

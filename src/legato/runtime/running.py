@@ -67,6 +67,8 @@ class Running:
             house, questions=questions, limits=limits, bounds=bounds, running=lambda: list(self._runners.values())
         ).make
         self._taking: set[str] = set()
+        self._cancelled: set[str] = set()
+        """Of those, the turns for which a cancel came after their row was read, perhaps."""
         self._claimed: dict[str, TurnRow] = {}
         """Being claimed, or ours and running nowhere, since the store failed in between; as each was before."""
         self._strays: set[str] = set()
@@ -124,6 +126,12 @@ class Running:
         if self._tasks is not None and turn_id not in self._taking and not self.closing:
             self._taking.add(turn_id)
             self._tasks.start_soon(self._take_up, turn_id)
+
+    def cancel_soon(self, turn_id: str) -> None:
+        """Its row says that a cancel was requested, and it ran nowhere when that was looked at."""
+        if turn_id in self._taking:
+            self._cancelled.add(turn_id)
+        self.take_up_soon(turn_id)
 
     def await_chat(self, turn_id: str, chat_id: str) -> None:
         """A turn was queued: look at once when a turn of the chat has ended here."""
@@ -298,7 +306,11 @@ class Running:
             return
         finally:
             self._taking.discard(turn_id)
+            cancelled = turn_id in self._cancelled
+            self._cancelled.discard(turn_id)
         if runner is not None:
+            if cancelled:
+                runner.receive(i.CancelRequested())
             self._appeared()
             await self.run(runner)
 
