@@ -16,6 +16,7 @@ from legato.core import events as e
 from legato.core import inputs as i
 from legato.core.blocks import Block, TextBlock, ToolResultBlock
 from legato.core.errors import LegatoError
+from legato.core.fold import Turn
 from legato.core.records import Accepted, Answer, Chat, Datum, KeptSteer, NewTurns, Reading, Rest, TurnEnding, TurnRow
 from legato.ports import Store
 from legato.runtime.journal import Journal, JournalSettings, Tail
@@ -58,6 +59,7 @@ class KeptRelay(Relay):
         self.outputs: dict[str, bytes] = {}
         self._large = large
         self._read: set[str] = set()
+        self._heard = Turn()
         super().__init__(life, crashes, cancel_at)
 
     def _take_up(self) -> None:
@@ -98,6 +100,7 @@ class KeptRelay(Relay):
     def _remember(self, action: a.Action) -> None:
         turn = self.machine.turn
         if isinstance(action, e.BaseEvent):
+            self._heard.apply(action)
             self.chapters[-1].events += 1
             self._tell(partial(Tail.add_line, line=e.encode(action), seq=action.seq))
         match action:
@@ -111,7 +114,7 @@ class KeptRelay(Relay):
             case e.BlockStop(index=index):
                 self._tell(partial(Tail.add_block, block=turn.closed[index]))
             case e.RoundStart() | e.RoundStop() | e.Notice():
-                for record in turn.rounds:
+                for record in self._heard.rounds:  # the machine's own are ahead of what a crash lets be stored
                     if record.round == action.round:
                         self._tell(partial(Tail.put_round, record=record))
             case e.Steer(steer_id=steer_id, text=text, state=state):
