@@ -114,6 +114,7 @@ class Relay:
         self.running: list[str] = []
         self.asking: list[str] = []
         self.must = self.asked_after = 0
+        self.unsent: list[tuple[a.CallModel, tuple[Message, ...]]] = []
         self.said = []
         self.beside: list[tuple[int, a.StoreNeed | a.TakeAnswer]] = []
         if self.epoch == 0:
@@ -140,11 +141,12 @@ class Relay:
         match action:
             case a.CallModel():
                 self.asked_after = len(self.said) if action.after_seq else 0
-                self.sent.append((action, messages([user_turn("asked", "Find the dragon"), self.rows()])))
+                request = (action, messages([user_turn("asked", "Find the dragon"), self.rows()]))
+                (self.unsent if action.after_seq else self.sent).append(request)
                 end = i.ResponseEnded(stop_reason="end", provider_reason=None)
                 self.stream = list(self.responses.pop(0)) if self.responses else [end]
             case a.StopModel():
-                self.stream = []
+                self.stream, self.unsent = [], []
             case a.StoreIntent(intent):
                 self.waiting_intents.append(intent.call_id)
             case a.StartTool():
@@ -178,6 +180,8 @@ class Relay:
         match kind:
             case "model":
                 self.must = max(self.must, self.asked_after)
+                self.sent += self.unsent  # it waited for what stands before it to be stored
+                self.unsent = []
                 self.feed(self.stream.pop(0))
             case "intent":
                 self.waiting_intents.remove(call_id)
