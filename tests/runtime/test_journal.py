@@ -15,7 +15,7 @@ from tests.runtime.faults import FaultyStore
 from tests.stores.values import Make, lines
 
 from legato.core import events as e
-from legato.core.errors import StaleEpoch
+from legato.core.errors import StaleEpoch, StoreUnavailable
 from legato.core.records import Intent, TurnEnding, TurnWrite
 from legato.core.usage import UNKNOWN
 from legato.observability import process
@@ -236,29 +236,37 @@ async def test_a_try_that_hung_and_then_names_a_turn_that_is_lost_by_now_costs_n
         assert await lines(store, good.turn_id) == said
 
 
-async def test_past_the_window_an_end_is_said_otherwise_unless_a_try_still_hangs_that_may_store_it(
-    tmp_path: Path,
+class Unsure(FaultyStore):
+    """Takes what it is given, and loses each answer."""
+
+    async def write(self, writes: Sequence[TurnWrite]) -> None:
+        await super().write(writes)
+        raise StoreUnavailable("the connection was lost", unsure=True)
+
+
+@pytest.mark.parametrize("fault", ["hangs", "loses its answers", "is full"])
+async def test_past_the_window_an_end_is_said_otherwise_unless_the_store_may_have_it_as_it_was(
+    fault: str, tmp_path: Path
 ) -> None:
-    """What the store may do yet is what readers must have heard."""
+    """What the store has done, or does yet, is what readers must have heard."""
     ending = TurnEnding(
         status="complete", stop_reason="end", usage=UNKNOWN, error=None, ended_at="2026-11-24T06:00:00Z"
     )
     error = e.encode(e.TurnEnd(seq=1, status="error", stop_reason="error", usage=UNKNOWN))
-    for hangs in (True, False):
-        store: FaultyStore = OneByOne() if hangs else FaultyStore()
-        store.failures = 1000
-        async with running(store, spool=Spool(tmp_path / str(hangs)), retry_window=0.05) as journal:
-            tail = await begun(store, journal)
-            tail.last_word = lambda _: (error, ending)
-            said = say(tail, 1)
-            tail.end(ending, ())
-            with anyio.fail_after(10):
-                await tail.stored()
-            other = FaultyStore()
-            assert await Spool(tmp_path / str(hangs)).drain(other) is not None
-            (kept,) = other.tries[0]
-            assert kept.segment is not None
-            assert kept.segment.lines == (said if hangs else error + b"\n")
+    store = {"hangs": OneByOne, "loses its answers": Unsure, "is full": FaultyStore}[fault]()
+    store.failures = 1000 if fault == "is full" else 0
+    async with running(store, spool=Spool(tmp_path), retry_window=0.05) as journal:
+        tail = await begun(store, journal)
+        tail.last_word = lambda _: (error, ending)
+        said = say(tail, 1)
+        tail.end(ending, ())
+        with anyio.fail_after(10):
+            await tail.stored()
+        other = FaultyStore()
+        await Spool(tmp_path).drain(other)
+        (kept,) = other.tries[0]
+        assert kept.segment is not None
+        assert kept.segment.lines == (error + b"\n" if fault == "is full" else said)
 
 
 @pytest.mark.parametrize("fault", ["refused", "stale"])

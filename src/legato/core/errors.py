@@ -186,8 +186,11 @@ class StoreError(LegatoError):
 
 
 class StoreUnavailable(StoreError):
-    def __init__(self, message: str) -> None:
+    """``unsure``: what was asked may have been done, and only the answer is lost."""
+
+    def __init__(self, message: str, *, unsure: bool = False) -> None:
         super().__init__(message, code="store_unavailable")
+        self.unsure = unsure
 
 
 class RowRefused(StoreError):

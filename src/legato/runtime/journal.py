@@ -19,7 +19,7 @@ import anyio
 import msgspec
 
 from legato.core.blocks import Block
-from legato.core.errors import LegatoError, RowRefused, StaleEpoch, StoreError
+from legato.core.errors import LegatoError, RowRefused, StaleEpoch, StoreError, StoreUnavailable
 from legato.core.records import (
     Intent,
     KeptSteer,
@@ -375,7 +375,7 @@ class Journal:
 
     async def _store_or_spool(self, group: _Group, tries: Tries) -> None:
         asked = {tail.turn_id for tail, _ in group}
-        failed = 0
+        failed, unsure = 0, False
         while group := [pair for pair in group if pair[0].failure is None]:
             error = await self._try(group, tries)
             match error:
@@ -386,10 +386,13 @@ class Journal:
                 case StaleEpoch() | RowRefused():
                     group = await self._without(group, error, asked)
                     continue
+                case StoreUnavailable(unsure=True):
+                    unsure = True
                 case _:
-                    count("journal_write_retries")
+                    pass
+            count("journal_write_retries")
             if self._out_of_time or self._left() <= 0:
-                await self._give_up(group, error, undecided=tries.open > 0)
+                await self._give_up(group, error, undecided=unsure or tries.open > 0)
                 return
             _logger.warning("the store did not take %d turns, trying again: %s", len(group), _reason(error))
             await self._pause(BACKOFF[min(failed, len(BACKOFF) - 1)])
@@ -449,7 +452,8 @@ class Journal:
         """The window is over, or the server stops. Turns end with what they have said so far, unless they have let go:
         then whoever takes them up goes on from there.
 
-        ``undecided``: the store may still do what it did not answer to. An end that it has may not be said otherwise.
+        ``undecided``: the store may have done, or do yet, what it did not answer to. An end that it has may not be said
+        otherwise.
         """
         if self._spool is None:
             self._fail(group, error)

@@ -145,7 +145,7 @@ class FaultyStore:
             raise StoreUnavailable(self._failing[1])
         value = await call()
         if _meant(self._lost, name):
-            raise StoreUnavailable("the connection was lost after the commit")
+            raise StoreUnavailable("the connection was lost after the commit", unsure=True)
         return value
 
     # -- the store
