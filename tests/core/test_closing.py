@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.core.drive import drive, machine_for, row, user_turn
 from tests.core.pairing import violations
 from tests.core.test_lives import assert_every_call_is_answered_once, picture
-from tests.core.turns import Life, any_lives
+from tests.core.turns import Life, any_lives, at_each_moment
 
 from legato.core import events as e
 from legato.core.blocks import ToolResultBlock
@@ -31,6 +31,7 @@ def prefixes(life: Life) -> Iterator[list[e.Event]]:
     return (events[:kept] for kept in range(len(events) + 1))
 
 
+@at_each_moment
 @given(any_lives(), st.integers(0, 20))
 def test_killed_at_any_event_a_turn_ends_in_good_order_for_every_reader(life: Life, unstored: int) -> None:
     events = drive(machine_for(life), life).events[:-1]
@@ -46,6 +47,7 @@ def test_killed_at_any_event_a_turn_ends_in_good_order_for_every_reader(life: Li
         assert picture(fold([*events[: len(stored) + unstored], *said])) == picture(turn)
 
 
+@at_each_moment
 @given(any_lives())
 def test_killed_at_any_event_every_call_is_answered_and_no_provider_refuses_the_next_request(life: Life) -> None:
     for stored in prefixes(life):
@@ -58,6 +60,7 @@ def test_killed_at_any_event_every_call_is_answered_and_no_provider_refuses_the_
         assert violations(sent) == []
 
 
+@at_each_moment
 @given(any_lives())
 def test_what_may_have_taken_effect_is_unknown_and_what_never_started_is_said_to_be_so(life: Life) -> None:
     for stored in prefixes(life):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.json import encode as json
 from tests.core.drive import cut_anywhere, drive, machine_for, replay
-from tests.core.turns import FATAL, RETRYABLE, TOOLS, Life, any_lives, interruptions
+from tests.core.turns import FATAL, RETRYABLE, TOOLS, Life, any_lives, at_each_moment, interruptions
 
 from legato.core import actions as a
 from legato.core import events as e
@@ -187,6 +187,7 @@ CUTS: st.SearchStrategy[i.Input] = st.one_of(
 )
 
 
+@at_each_moment
 @given(any_lives(), CUTS)
 def test_a_turn_cut_at_any_moment_ends_with_every_call_answered(life: Life, cut: i.Input) -> None:
     for run in cut_anywhere(life, cut):
@@ -194,6 +195,7 @@ def test_a_turn_cut_at_any_moment_ends_with_every_call_answered(life: Life, cut:
         assert picture(run.machine.turn) == picture(fold(run.events))
 
 
+@at_each_moment
 @given(any_lives(disturbed=False), st.sampled_from([i.CancelRequested(), i.TimeUp(kind="hard")]))
 def test_nothing_starts_and_nothing_is_asked_after_a_cancel(life: Life, cut: i.Input) -> None:
     for run in cut_anywhere(life, cut):
@@ -206,6 +208,7 @@ def test_nothing_starts_and_nothing_is_asked_after_a_cancel(life: Life, cut: i.I
             assert (run.machine.turn.status, run.machine.turn.stop_reason) == ("cancelled", "cancelled")
 
 
+@at_each_moment
 @given(any_lives())
 def test_a_call_starts_at_most_once_and_is_told_to_stop_only_while_it_runs(life: Life) -> None:
     for run in cut_anywhere(life, i.CancelRequested()):

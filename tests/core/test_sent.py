@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.drive import cut_anywhere, drive, machine_for, user_turn
 from tests.core.pairing import flat, violations
-from tests.core.turns import FATAL, RETRYABLE, Life, any_lives, interruptions
+from tests.core.turns import FATAL, RETRYABLE, Life, any_lives, at_each_moment, interruptions
 
 from legato.core import ask
 from legato.core import inputs as i
@@ -31,6 +31,7 @@ CUTS: st.SearchStrategy[i.Input] = st.one_of(
 )
 
 
+@at_each_moment
 @given(any_lives(), CUTS)
 def test_after_a_turn_cut_at_any_moment_the_next_request_is_one_that_no_provider_refuses(
     life: Life, cut: i.Input
@@ -57,6 +58,7 @@ def is_taken_back(block: ask.SentBlock) -> bool:
     return isinstance(block, ask.SentThinking) or (isinstance(block, ask.SentToolUse) and block.origin == "provider")
 
 
+@at_each_moment
 @given(any_lives(), CUTS)
 def test_a_request_begins_with_the_request_before_it(life: Life, cut: i.Input) -> None:
     for run in cut_anywhere(life, cut):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from msgspec.json import encode as json
 
@@ -346,3 +347,7 @@ def busy_lives(*, patient: bool = True) -> st.SearchStrategy[Life]:
 def any_lives(*, disturbed: bool = True) -> st.SearchStrategy[Life]:
     """Those of both kinds in which nobody is waited for."""
     return st.one_of(lives(disturbed=disturbed), busy_lives(patient=False))
+
+
+at_each_moment = settings(max_examples=max(25, settings().max_examples // 4))
+"""For what tries each life at each of its moments: a quarter of the lives in a long run, where time is what counts."""
