@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
+from tests.e2e.asking import PICK
 from tests.e2e.house import BOUND, MODELS, House, Json, body_of, frames_of, playing, standing, unpaired
 
 from legato import ToolContext, tool
@@ -158,6 +160,12 @@ def recorded(files: list[Path], count: int) -> Iterator[tuple[Path, list[bytes],
             yield file, frames, at
 
 
+def named_in(recording: bytes) -> list[Json]:
+    """A client's tool for each name: so calls wait, and the cancel has something to answer."""
+    names = {name.decode() for name in re.findall(rb'"name": ?"([a-zA-Z0-9_-]{1,64})"', recording)}
+    return [{**PICK, "name": name} for name in sorted(names - {one.__name__ for one in TOOLS})]
+
+
 async def cancel_recordings(folder: Path, files: list[Path], count: int) -> None:
     async with playing(folder, tools=TOOLS, grace=0.05) as (house, upstream):
         for file, frames, at in recorded(files, count):
@@ -166,7 +174,7 @@ async def cancel_recordings(folder: Path, files: list[Path], count: int) -> None
             gate = f"{file.stem} after {at}"
             first = 1 if wire == "anthropic" else 0  # the upstream's own beginning stands for it
             upstream.enqueue(standing(wire, frames[first : 1 + at], gate))
-            started = await house.post("Go on", model=MODELS[wire])
+            started = await house.post("Go on", model=MODELS[wire], client_tools=named_in(file.read_bytes()))
             turn_id = started["assistant_turn"]["id"]
             await upstream.reached(gate)
             await house.client.post(f"/v1/turns/{turn_id}/cancel")
