@@ -42,7 +42,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "compose": (*PARTS, "clock", "runtime", *ADAPTERS, "http", "web", "config", "deadline", "serve"),
     "deadline": (),
     "serve": (*PARTS, "runtime.service", "http", "config", "deadline"),
-    "cli": (*PARTS, "config", "compose", "serve", "runtime.looking", "testing.torture", ""),
+    "cli": (*PARTS, "config", "compose", "serve", "runtime.reading.looking", "testing.torture", ""),
     "__main__": ("cli",),
     "testing": (*PARTS, "clock", "providers", "tools.declare"),
     "": ("core", "ports", "tools"),

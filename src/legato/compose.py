@@ -26,13 +26,13 @@ from legato.ports import Archive, Clock, Provider, Store, Tool
 from legato.providers.directory import ModelDirectory
 from legato.providers.provider import HttpProvider, ProviderSettings
 from legato.providers.script_provider import ScriptProvider
-from legato.runtime.admission import AdmissionLimits
+from legato.runtime.calls.toolbox import Toolbox
 from legato.runtime.checkup import of_the_file, of_the_spool
+from legato.runtime.clients.admission import AdmissionLimits
 from legato.runtime.documents import Workspaces
-from legato.runtime.journal import JournalSettings
 from legato.runtime.service import ServiceSettings, TurnService
-from legato.runtime.spool import Spool
-from legato.runtime.toolbox import Toolbox
+from legato.runtime.storing.journal import JournalSettings
+from legato.runtime.storing.spool import Spool
 from legato.serve import bind, serve, url_of
 from legato.stores.sqlite import SqliteStore, open_sqlite
 from legato.stores.sqlite.evidence import open_evidence

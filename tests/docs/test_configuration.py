@@ -16,10 +16,10 @@ from legato.config.load import VENDOR_URLS
 from legato.config.model import BUILTIN, SEARCH_KEYS
 from legato.core.errors import ConfigError
 from legato.core.plan import TurnLimits
-from legato.runtime.admission import AdmissionLimits
-from legato.runtime.journal import JournalSettings
+from legato.runtime.calls.threads import PLACES
+from legato.runtime.clients.admission import AdmissionLimits
 from legato.runtime.runner import SOFT_SHARE
-from legato.runtime.threads import PLACES
+from legato.runtime.storing.journal import JournalSettings
 
 PAGE = "docs/configuration.md"
 TABLES = {

@@ -26,12 +26,12 @@ from legato.http.app import HttpSettings
 from legato.http.connection import Connection
 from legato.http.errors import CODES
 from legato.http.native import PAGE as PAGE_TURNS
-from legato.runtime.admission import METADATA_BYTES
-from legato.runtime.cancelling import CANCEL_STORE_SECONDS
-from legato.runtime.following import SQUASH_FROM
-from legato.runtime.journal import JournalSettings
-from legato.runtime.posted import TITLE_CHARACTERS
-from legato.runtime.toolbox import GRACE
+from legato.runtime.calls.toolbox import GRACE
+from legato.runtime.clients.admission import METADATA_BYTES
+from legato.runtime.clients.cancelling import CANCEL_STORE_SECONDS
+from legato.runtime.clients.posted import TITLE_CHARACTERS
+from legato.runtime.reading.following import SQUASH_FROM
+from legato.runtime.storing.journal import JournalSettings
 from legato.testing.upstream import Upstream
 
 PAGE = "docs/http.md"

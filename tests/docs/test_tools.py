@@ -21,8 +21,8 @@ from legato.core.errors import ConfigError
 from legato.core.fold import Turn, fold
 from legato.core.inputs import ToolEnd, ToolFinished, ToolNeedsInput
 from legato.core.records import Answer, Resumed
-from legato.runtime import keeping, person, spill, threads, toolbox
-from legato.runtime.toolbox import CancelFlag, StartedCall
+from legato.runtime.calls import keeping, person, spill, threads, toolbox
+from legato.runtime.calls.toolbox import CancelFlag, StartedCall
 from legato.testing.upstream import Call, Gate, Say, Script, Step, Upstream
 from legato.tools.declare import tool_of
 from legato.tools.formatters import formatters_of

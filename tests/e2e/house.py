@@ -23,9 +23,9 @@ from legato.config import Config, load
 from legato.core import events as e
 from legato.core.fold import Turn, fold
 from legato.ports import Clock, Store
-from legato.runtime.journal import JournalSettings
+from legato.runtime.calls.toolbox import GRACE, Toolbox
 from legato.runtime.service import TurnService
-from legato.runtime.toolbox import GRACE, Toolbox
+from legato.runtime.storing.journal import JournalSettings
 from legato.serve import Server, bind
 from legato.testing.clock import JumpingClock
 from legato.testing.process import ServerProcess

@@ -24,7 +24,7 @@ from legato.core import events as e
 from legato.core.fold import fold
 from legato.core.records import LEASE_SECONDS
 from legato.ports import Store
-from legato.runtime.lease import MARGIN_SECONDS, RENEW_SECONDS
+from legato.runtime.owning.lease import MARGIN_SECONDS, RENEW_SECONDS
 from legato.testing.clock import JumpingClock
 from legato.testing.store import FaultyStore
 from legato.testing.upstream import Call, Gate, Say, Script, Upstream

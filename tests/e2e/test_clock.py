@@ -23,7 +23,7 @@ from legato.core import events as e
 from legato.core.blocks import ToolResultBlock
 from legato.core.records import LEASE_SECONDS
 from legato.ports import Store
-from legato.runtime.lease import RENEW_SECONDS
+from legato.runtime.owning.lease import RENEW_SECONDS
 from legato.testing.chance import Chance
 from legato.testing.clock import JumpingClock
 from legato.testing.store import FaultyStore

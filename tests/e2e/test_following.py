@@ -23,8 +23,8 @@ from legato.core.blocks import ToolResultBlock, ToolUseBlock
 from legato.core.fold import Turn, fold
 from legato.observability import process
 from legato.ports import Store
-from legato.runtime.following import SQUASH_FROM
-from legato.runtime.live import KEPT_LINES
+from legato.runtime.reading.following import SQUASH_FROM
+from legato.runtime.reading.live import KEPT_LINES
 from legato.testing.store import FaultyStore
 from legato.testing.upstream import Call, Gate, Say, Script, Think, Upstream
 

@@ -12,7 +12,7 @@ from tests.e2e.house import BOUND, MODELS, House, configured, playing, serving, 
 from legato.core import events as e
 from legato.core.resuming import RECOVERED, RECOVERIES, RELEASED
 from legato.ports import Store
-from legato.runtime.owner import this_process
+from legato.runtime.owning.owner import this_process
 from legato.testing.store import FaultyStore
 from legato.testing.upstream import Gate, Say, Script, Upstream
 

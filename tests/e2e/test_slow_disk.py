@@ -21,8 +21,8 @@ from tests.e2e.house import BOUND, MODELS, House, Json, Stage, Visitor, playing
 from legato.core import events as e
 from legato.core.fold import fold
 from legato.observability import process
-from legato.runtime.journal import JournalSettings
-from legato.runtime.spool_file import files_in
+from legato.runtime.storing.journal import JournalSettings
+from legato.runtime.storing.spool_file import files_in
 from legato.testing.upstream import Gate, Say, Script
 
 pytestmark = pytest.mark.anyio

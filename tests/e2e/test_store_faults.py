@@ -40,8 +40,8 @@ from legato.core.blocks import ToolResultBlock
 from legato.core.fold import fold
 from legato.observability import process
 from legato.ports import Store
-from legato.runtime.spool import DISK_SECONDS
-from legato.runtime.spool_file import MAGIC, files_in, kept_in
+from legato.runtime.storing.spool import DISK_SECONDS
+from legato.runtime.storing.spool_file import MAGIC, files_in, kept_in
 from legato.stores.sqlite import SqliteStore
 from legato.testing.store import FaultyStore
 from legato.testing.upstream import Call, Gate, Say, Script, Upstream
@@ -272,7 +272,7 @@ async def test_where_the_spools_disk_hangs_the_turn_ends_in_time_and_its_chat_co
         assert error_of(read) == "persistence_failed"
         assert f"legato.db.spool: the disk did not answer in {DISK_SECONDS:g} s" in str(read[-1])
         inside.store.back()
-        monkeypatch.setattr("legato.runtime.spool.HANGING_SECONDS", 0.0)
+        monkeypatch.setattr("legato.runtime.storing.spool.HANGING_SECONDS", 0.0)
         assert (await house.folded(turn_id)).status == "error"
         upstream.enqueue(Script([Say("Yes.")]))
         next_turn = await house.ask("And now?", chat_id=started["chat"]["id"], model=MODELS["anthropic"])

@@ -34,7 +34,7 @@ from legato.core.views import (
     TurnView,
 )
 from legato.http.app import App, HttpSettings, build_app
-from legato.runtime.kept_output import KeptOutput
+from legato.runtime.reading.kept_output import KeptOutput
 from legato.runtime.service import LOCAL, TurnService
 from legato.serve import Server, bind
 

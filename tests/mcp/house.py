@@ -16,7 +16,7 @@ import anyio
 from legato.core.blocks import CallError, Json
 from legato.core.inputs import ToolEnd, ToolFinished
 from legato.core.records import Answer, Resumed
-from legato.runtime.toolbox import CancelFlag, StartedCall, Toolbox
+from legato.runtime.calls.toolbox import CancelFlag, StartedCall, Toolbox
 from legato.tools.mcp.host import McpHost
 from legato.tools.mcp.settings import McpServer, McpStatus
 from legato.tools.registry import ToolRegistry

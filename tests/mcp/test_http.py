@@ -14,7 +14,7 @@ import pytest
 from anyio.abc import SocketStream
 from tests.mcp.house import House, hosting, memory_grows_less_than, over_http, until
 
-from legato.runtime.toolbox import CancelFlag
+from legato.runtime.calls.toolbox import CancelFlag
 from legato.tools.mcp.settings import McpServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]

@@ -12,7 +12,7 @@ from tests.mcp.house import House, hosting, made_with_sdk, over_http, raw, until
 from legato.core.blocks import CallError, Json
 from legato.core.inputs import ToolNeedsInput
 from legato.core.records import Answer, Resumed
-from legato.runtime.toolbox import CancelFlag
+from legato.runtime.calls.toolbox import CancelFlag
 
 pytestmark = pytest.mark.anyio
 

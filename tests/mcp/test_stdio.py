@@ -9,7 +9,7 @@ import anyio
 import pytest
 from tests.mcp.house import alive, heard, hosting, memory_grows_less_than, pids, raw, until
 
-from legato.runtime.toolbox import CancelFlag
+from legato.runtime.calls.toolbox import CancelFlag
 from legato.tools.mcp.settings import McpServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]

@@ -13,9 +13,9 @@ from legato.core.errors import StoreError
 from legato.core.inputs import ToolEnd, ToolFinished
 from legato.core.records import Answer, Resumed
 from legato.observability import process
-from legato.runtime.threads import Threads
-from legato.runtime.toolbox import CancelFlag, StartedCall, Toolbox
-from legato.runtime.watch import End
+from legato.runtime.calls.threads import Threads
+from legato.runtime.calls.toolbox import CancelFlag, StartedCall, Toolbox
+from legato.runtime.calls.watch import End
 from legato.tools.registry import ToolRegistry
 
 PATIENCE = 10.0

@@ -10,7 +10,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from legato.runtime.disk_thread import DiskThread
+from legato.runtime.storing.disk_thread import DiskThread
 
 WAIT = 10.0
 

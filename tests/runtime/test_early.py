@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from legato.runtime.early import KEPT_MOST, KEPT_SECONDS, EarlyCancels
+from legato.runtime.clients.early import KEPT_MOST, KEPT_SECONDS, EarlyCancels
 
 
 class Hand:

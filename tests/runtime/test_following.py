@@ -13,8 +13,8 @@ from tests.stores.values import Make, at
 from legato.core import events as e
 from legato.core.records import LogSegment, Rest, TurnWrite
 from legato.core.usage import UNKNOWN
-from legato.runtime.following import Followers, Reader
-from legato.runtime.live import LiveLog
+from legato.runtime.reading.following import Followers, Reader
+from legato.runtime.reading.live import LiveLog
 from legato.stores.memory import MemoryStore
 from legato.testing.store import FaultyStore
 

@@ -19,11 +19,11 @@ from legato.core.errors import StaleEpoch, StoreUnavailable
 from legato.core.records import Intent, TurnEnding, TurnWrite
 from legato.core.usage import UNKNOWN
 from legato.observability import process
-from legato.runtime.journal import Journal, JournalSettings, PersistenceFailedError, Tail
-from legato.runtime.lease import Lease
-from legato.runtime.spool import Spool
-from legato.runtime.spool_file import files_in, kept_in
-from legato.runtime.tries import MOST_OPEN, PATIENCE
+from legato.runtime.owning.lease import Lease
+from legato.runtime.storing.journal import Journal, JournalSettings, PersistenceFailedError, Tail
+from legato.runtime.storing.spool import Spool
+from legato.runtime.storing.spool_file import files_in, kept_in
+from legato.runtime.storing.tries import MOST_OPEN, PATIENCE
 from legato.stores.memory import MemoryStore
 
 NEVER = 3600.0

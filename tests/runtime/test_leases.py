@@ -6,9 +6,9 @@ import pytest
 from msgspec.structs import replace
 
 from legato.core.records import LEASE_SECONDS, TurnRow
-from legato.runtime.lease import RENEW_SECONDS
-from legato.runtime.leases import WATCH_SECONDS, Leases
-from legato.runtime.owner import this_process
+from legato.runtime.owning.lease import RENEW_SECONDS
+from legato.runtime.owning.leases import WATCH_SECONDS, Leases
+from legato.runtime.owning.owner import this_process
 from legato.testing.clock import JumpingClock
 
 ROW = TurnRow(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 
 from legato.core import events as e
-from legato.runtime.live import KEPT_LINES, LiveLog
+from legato.runtime.reading.live import KEPT_LINES, LiveLog
 
 
 def line(seq: int) -> bytes:

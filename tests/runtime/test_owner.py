@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from legato.runtime.owner import is_gone, this_process
+from legato.runtime.owning.owner import is_gone, this_process
 
 
 def test_this_process_is_not_gone() -> None:
@@ -14,7 +14,7 @@ def test_this_process_is_not_gone() -> None:
 
 def test_a_process_that_has_ended_is_gone() -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", "from legato.runtime.owner import this_process; print(this_process())"],
+        [sys.executable, "-c", "from legato.runtime.owning.owner import this_process; print(this_process())"],
         capture_output=True,
         text=True,
         check=True,

@@ -9,8 +9,8 @@ import anyio
 import anyio.lowlevel
 
 from legato.observability import process
-from legato.runtime.lease import RENEW_SECONDS, Lease
-from legato.runtime.renewing import MOST_OPEN, Renewing
+from legato.runtime.owning.lease import RENEW_SECONDS, Lease
+from legato.runtime.owning.renewing import MOST_OPEN, Renewing
 from legato.stores.memory import MemoryStore
 from legato.testing.clock import JumpingClock
 from legato.testing.store import FaultyStore

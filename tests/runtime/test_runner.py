@@ -20,8 +20,8 @@ from legato.core.messages import CORRECTION
 from legato.core.records import Reading
 from legato.core.views import TurnView
 from legato.ports import Dropped, ModelInfo, Resolved, Sink
+from legato.runtime.calls.toolbox import Toolbox
 from legato.runtime.service import TurnService
-from legato.runtime.toolbox import Toolbox
 from legato.stores.memory import MemoryStore
 from legato.tools.registry import ToolRegistry
 

@@ -22,8 +22,8 @@ from legato.core.blocks import TextBlock, ToolResultBlock, ToolUseBlock
 from legato.core.errors import StoreUnavailable
 from legato.core.records import Intent, Need, Reading, Rest, RoundRecord, Span, TurnWrite
 from legato.observability import process
-from legato.runtime.spool import Spool, SpoolFailed
-from legato.runtime.spool_file import KeptSpool, files_in, kept_in
+from legato.runtime.storing.spool import Spool, SpoolFailed
+from legato.runtime.storing.spool_file import KeptSpool, files_in, kept_in
 from legato.testing.store import tear
 
 make = Make()
@@ -44,7 +44,7 @@ import asyncio, os, signal, sys
 from pathlib import Path
 import msgspec
 from legato.core.records import TurnWrite
-from legato.runtime.spool import Spool
+from legato.runtime.storing.spool import Spool
 
 writes = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=list[TurnWrite])
 asyncio.run(Spool(Path(sys.argv[1])).keep(writes))
@@ -211,7 +211,7 @@ import asyncio, sys
 from pathlib import Path
 import msgspec
 from legato.core.records import LogSegment, TurnWrite
-from legato.runtime.spool import Spool
+from legato.runtime.storing.spool import Spool
 
 async def main(folder, turn_id):
     spool = Spool(Path(folder))
@@ -466,7 +466,7 @@ async def test_a_disk_that_hangs_for_good_holds_up_nobodys_turns(
     with pytest.raises(SpoolFailed):
         await spool.keep([make.said("lost", 1, 2)])
     assert not await spool.drain(store)
-    monkeypatch.setattr("legato.runtime.spool.HANGING_SECONDS", 0.0)
+    monkeypatch.setattr("legato.runtime.storing.spool.HANGING_SECONDS", 0.0)
     assert await spool.drain(store)
     await spool.close()  # it does not wait for the disk either
     hanging.come_back()

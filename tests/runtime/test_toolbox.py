@@ -20,9 +20,9 @@ from tests.runtime.calls import PATIENCE, Bench, counted, until
 from legato import ToolContext, ToolError, tool
 from legato.core.blocks import CallError, Json
 from legato.core.inputs import ToolFinished
-from legato.runtime.outputs import is_small
-from legato.runtime.showing import Showing
-from legato.runtime.toolbox import CancelFlag
+from legato.runtime.calls.outputs import is_small
+from legato.runtime.calls.showing import Showing
+from legato.runtime.calls.toolbox import CancelFlag
 
 pytestmark = pytest.mark.anyio
 
@@ -948,7 +948,7 @@ def test_a_tool_that_never_ends_does_not_hold_the_process(kind: str) -> None:
     code = f"""
         import asyncio, threading
         from legato import tool
-        from legato.runtime.toolbox import CancelFlag, StartedCall, Toolbox
+        from legato.runtime.calls.toolbox import CancelFlag, StartedCall, Toolbox
         from legato.tools.registry import ToolRegistry
 
         async def deaf():

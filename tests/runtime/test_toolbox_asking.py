@@ -14,7 +14,7 @@ from legato import ToolContext, ToolError, tool
 from legato.core.blocks import CallError, Json
 from legato.core.inputs import ToolFinished
 from legato.core.records import Answer
-from legato.runtime.patience import Patience
+from legato.runtime.calls.patience import Patience
 
 pytestmark = pytest.mark.anyio
 
@@ -77,8 +77,8 @@ async def test_a_running_tool_asks_and_goes_on_with_the_answer() -> None:
 @pytest.mark.parametrize("kind", ["async", "stream"])
 async def test_the_time_a_person_takes_is_in_no_timeout(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr("legato.runtime.patience.monotonic", lambda: now)
-    monkeypatch.setattr("legato.runtime.showing.monotonic", lambda: now)
+    monkeypatch.setattr("legato.runtime.calls.patience.monotonic", lambda: now)
+    monkeypatch.setattr("legato.runtime.calls.showing.monotonic", lambda: now)
 
     @tool(name="slow", timeout=500, idle_timeout=400)
     async def waiting(*, ctx: ToolContext) -> str:
@@ -126,7 +126,7 @@ async def test_after_the_answer_the_clocks_run_on() -> None:
 
 async def test_a_clock_that_stood_still_has_what_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("legato.runtime.patience.monotonic", lambda: now)
+    monkeypatch.setattr("legato.runtime.calls.patience.monotonic", lambda: now)
     patience = Patience(10, 4, progress=lambda: 101.0)
     patience.begin()
     now = 103.0

@@ -26,9 +26,9 @@ from legato.core.blocks import CallError, Json
 from legato.core.cut import cut_before
 from legato.core.errors import RowRefused, StoreUnavailable
 from legato.core.inputs import ToolFinished
-from legato.runtime import keeping, outputs, spill
-from legato.runtime.outputs import bounded_output
-from legato.runtime.spill import LARGE, Spill, SpillClosedError
+from legato.runtime.calls import keeping, outputs, spill
+from legato.runtime.calls.outputs import bounded_output
+from legato.runtime.calls.spill import LARGE, Spill, SpillClosedError
 
 pytestmark = pytest.mark.anyio
 
@@ -357,7 +357,7 @@ def test_a_gibibyte_of_output_leaves_memory_flat(keeps: bool) -> None:
     code = f"""
         import asyncio, resource
         from legato import tool
-        from legato.runtime.toolbox import CancelFlag, StartedCall, Toolbox
+        from legato.runtime.calls.toolbox import CancelFlag, StartedCall, Toolbox
         from legato.tools.registry import ToolRegistry
 
         PIECE = "x" * 2**16

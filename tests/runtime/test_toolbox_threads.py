@@ -15,9 +15,9 @@ from tests.runtime.calls import PATIENCE, Bench, until
 from legato import tool
 from legato.core.inputs import ToolFinished
 from legato.observability import Counters
-from legato.runtime import threads
-from legato.runtime.threads import PLACES
-from legato.runtime.toolbox import CancelFlag
+from legato.runtime.calls import threads
+from legato.runtime.calls.threads import PLACES
+from legato.runtime.calls.toolbox import CancelFlag
 
 pytestmark = pytest.mark.anyio
 

@@ -19,8 +19,8 @@ from legato.core.errors import LegatoError
 from legato.core.fold import Turn
 from legato.core.records import Accepted, Answer, Chat, Datum, KeptSteer, NewTurns, Reading, Rest, TurnEnding, TurnRow
 from legato.ports import Store
-from legato.runtime.journal import Journal, JournalSettings, Tail
-from legato.runtime.posted import user_write
+from legato.runtime.clients.posted import user_write
+from legato.runtime.storing.journal import Journal, JournalSettings, Tail
 
 NOW = "2026-11-24T00:00:00.000Z"
 

@@ -13,7 +13,7 @@ from legato.cli.settings import configured
 from legato.compose import open_store
 from legato.core.errors import ConfigError, NotFound, StoreError
 from legato.ports import Store
-from legato.runtime.looking import view
+from legato.runtime.reading.looking import view
 
 
 def database(db: Path | None) -> Path | None:

@@ -12,7 +12,7 @@ from legato.core.text import clean
 from legato.core.views import ChatPage, ChatView, TreeNode, TreePage
 from legato.ports import Clock, Models, Store
 from legato.runtime.clock import new_id
-from legato.runtime.looking import status_of
+from legato.runtime.reading.looking import status_of
 
 
 class Chats:

@@ -11,9 +11,9 @@ from legato.core.ailments import Ailment
 from legato.core.evidence import Unended
 from legato.core.records import TurnRow
 from legato.ports import Archive
-from legato.runtime import spool_file
 from legato.runtime.clock import seconds_between
-from legato.runtime.owner import is_gone
+from legato.runtime.owning.owner import is_gone
+from legato.runtime.storing import spool_file
 
 WAL_BYTES = 256 * 1024 * 1024
 """It is moved into the database every 16 MiB or so: past this somebody reads and never comes to an end."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from legato.ports import Clock, Formatters, Store, Tools
-from legato.runtime.journal import Journal
-from legato.runtime.lease import Lease
-from legato.runtime.toolbox import Toolbox
+from legato.runtime.calls.toolbox import Toolbox
+from legato.runtime.owning.lease import Lease
+from legato.runtime.storing.journal import Journal
 
 
 class House(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from legato.core.records import KeptSteer, LogSegment, TurnEnding, TurnRow, Turn
 from legato.core.resuming import Stored
 from legato.observability import count
 from legato.ports import Clock, Store
-from legato.runtime.looking import stored_events
+from legato.runtime.reading.looking import stored_events
 
 _logger = logging.getLogger(__name__)
 

@@ -32,15 +32,15 @@ from legato.core.turn import TurnMachine
 from legato.core.usage import UNKNOWN
 from legato.observability import count
 from legato.ports import Provider
-from legato.runtime.asking import Question
-from legato.runtime.backoff import backoff
+from legato.runtime.calls.toolbox import CancelFlag, StartedCall
 from legato.runtime.house import House
-from legato.runtime.journal import PersistenceFailedError, Tail
-from legato.runtime.live import LiveLog
-from legato.runtime.owner import is_gone
-from legato.runtime.requests import Requests
+from legato.runtime.model.asking import Question
+from legato.runtime.model.backoff import backoff
+from legato.runtime.model.requests import Requests
+from legato.runtime.owning.owner import is_gone
+from legato.runtime.reading.live import LiveLog
+from legato.runtime.storing.journal import PersistenceFailedError, Tail
 from legato.runtime.timeline import TimelineRecorder
-from legato.runtime.toolbox import CancelFlag, StartedCall
 
 _logger = logging.getLogger(__name__)
 

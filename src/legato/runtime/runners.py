@@ -19,7 +19,7 @@ from legato.observability import count
 from legato.ports import Resolved
 from legato.runtime.clock import seconds_between
 from legato.runtime.house import House
-from legato.runtime.questions import Questions
+from legato.runtime.model.questions import Questions
 from legato.runtime.runner import TakenUp, TurnRunner
 from legato.runtime.timeline import last_known, owned_seconds
 

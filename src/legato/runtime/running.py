@@ -22,14 +22,14 @@ from legato.core.records import KeptNeed, Limits, StoredTurn, TurnRow
 from legato.core.resuming import RECOVERIES, Stored, deaths
 from legato.observability import count
 from legato.ports import Models, Resolved
-from legato.runtime.admission import Admission
+from legato.runtime.clients.admission import Admission
 from legato.runtime.house import House
-from legato.runtime.leases import Leases
-from legato.runtime.live import LiveLog
-from legato.runtime.looking import stored_events
-from legato.runtime.questions import Questions
+from legato.runtime.model.questions import Questions
+from legato.runtime.owning.leases import Leases
+from legato.runtime.owning.renewing import Renewing
+from legato.runtime.reading.live import LiveLog
+from legato.runtime.reading.looking import stored_events
 from legato.runtime.recovery import end_interrupted, end_unstored
-from legato.runtime.renewing import Renewing
 from legato.runtime.runner import TakenUp, TurnRunner
 from legato.runtime.runners import Runners
 

@@ -41,29 +41,29 @@ from legato.core.views import (
     TurnView,
 )
 from legato.ports import Clock, Formatters, Models, Store, Tools
-from legato.runtime import looking
-from legato.runtime.admission import AdmissionLimits, Admissions
-from legato.runtime.answering import Answering
-from legato.runtime.cancelling import Cancelling
+from legato.runtime.calls.toolbox import Toolbox
 from legato.runtime.chats import Chats, chat_view
+from legato.runtime.clients.admission import AdmissionLimits, Admissions
+from legato.runtime.clients.answering import Answering
+from legato.runtime.clients.cancelling import Cancelling
+from legato.runtime.clients.posting import Posting, PostingLimits
+from legato.runtime.clients.queueing import Queueing
+from legato.runtime.clients.steering import Steering
 from legato.runtime.documents import Workspaces
-from legato.runtime.following import Followers, Reader
 from legato.runtime.house import House
-from legato.runtime.journal import Journal, JournalSettings
-from legato.runtime.kept_output import KeptOutput
-from legato.runtime.lease import Lease
-from legato.runtime.live import Encode, LiveLog
-from legato.runtime.model_views import ModelViews
+from legato.runtime.model.model_views import ModelViews
+from legato.runtime.model.questions import Questions
 from legato.runtime.offers import model_page, tool_page
-from legato.runtime.owner import this_process
-from legato.runtime.posting import Posting, PostingLimits
-from legato.runtime.questions import Questions
-from legato.runtime.queueing import Queueing
+from legato.runtime.owning.lease import Lease
+from legato.runtime.owning.owner import this_process
+from legato.runtime.reading import looking
+from legato.runtime.reading.following import Followers, Reader
+from legato.runtime.reading.kept_output import KeptOutput
+from legato.runtime.reading.live import Encode, LiveLog
 from legato.runtime.running import Running
-from legato.runtime.spool import Spool
-from legato.runtime.steering import Steering
+from legato.runtime.storing.journal import Journal, JournalSettings
+from legato.runtime.storing.spool import Spool
 from legato.runtime.timeline import overlap_ms
-from legato.runtime.toolbox import Toolbox
 
 _logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from legato.core.records import StoredTurn, TurnRow
 from legato.core.usage import total
 from legato.core.views import TurnView, WaitingFor
 from legato.ports import Store
-from legato.runtime.owner import is_gone
+from legato.runtime.owning.owner import is_gone
 from legato.runtime.runner import TurnRunner
 
 

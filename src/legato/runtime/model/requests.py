@@ -15,9 +15,9 @@ from legato.core.blocks import FileBlock, ImageBlock
 from legato.core.messages import data_needed, first_difference, messages, unread
 from legato.core.records import Reading, StoredTurn, TurnRow
 from legato.observability import count
-from legato.runtime.asking import Question, ask, read_results, with_readings
 from legato.runtime.house import House
-from legato.runtime.journal import Tail
+from legato.runtime.model.asking import Question, ask, read_results, with_readings
+from legato.runtime.storing.journal import Tail
 from legato.runtime.timeline import TimelineRecorder
 
 _logger = logging.getLogger(__name__)

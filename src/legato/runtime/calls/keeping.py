@@ -22,8 +22,8 @@ from legato.core.inputs import ToolFinished
 from legato.core.results import output_href
 from legato.observability import count, warn_once
 from legato.ports import KeepOutput
-from legato.runtime.cancel import CancelFlag
-from legato.runtime.spill import Disk, Spill, SpillClosedError
+from legato.runtime.calls.cancel import CancelFlag
+from legato.runtime.calls.spill import Disk, Spill, SpillClosedError
 
 _log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from legato.core.posts import OnBusy, PostTurn
 from legato.core.records import Chat, ClientTool, Datum, Limits, NewTurns, StoredTurn, TurnRequest, TurnRow, TurnWrite
 from legato.core.text import clean
 from legato.ports import Clock, Models, Resolved, Store, Tools
+from legato.runtime.clients.posted import posted_blocks, title, user_write
 from legato.runtime.clock import new_id
-from legato.runtime.posted import posted_blocks, title, user_write
 
 CLIENT_TOOLS = 128
 """As many as vendors take in one request."""

@@ -12,7 +12,7 @@ import msgspec
 from legato.core.blocks import Json
 from legato.core.errors import ToolError
 from legato.core.text import clean
-from legato.runtime.spill import LARGE, Spill
+from legato.runtime.calls.spill import LARGE, Spill
 
 _SMALL_VALUES = 2_000
 _SMALL_CHARACTERS = 64 * 1024

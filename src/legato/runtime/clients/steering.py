@@ -14,9 +14,9 @@ from legato.core.steers import judged
 from legato.core.text import clean
 from legato.ports import Store
 from legato.runtime.clock import new_id
-from legato.runtime.journal import PersistenceFailedError
-from legato.runtime.looking import is_free
+from legato.runtime.reading.looking import is_free
 from legato.runtime.runner import TurnRunner
+from legato.runtime.storing.journal import PersistenceFailedError
 
 STEER_BYTES = 65_536
 """Of one steer's text: a word in passing. What is longer makes a turn of its own."""

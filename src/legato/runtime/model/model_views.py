@@ -11,8 +11,8 @@ from legato.core.errors import InvalidRequest, NotFound
 from legato.core.records import StoredTurn, TurnRow
 from legato.core.views import ModelView, ReadResult
 from legato.ports import Formatters, Store, Tools
-from legato.runtime.asking import Question, as_of_round, ask, read_results, with_readings
-from legato.runtime.questions import Questions
+from legato.runtime.model.asking import Question, as_of_round, ask, read_results, with_readings
+from legato.runtime.model.questions import Questions
 from legato.runtime.runner import TurnRunner
 
 

@@ -7,8 +7,8 @@ from legato.core.errors import Conflict, InvalidRequest, Overloaded
 from legato.core.posts import OnBusy, PostedText, PostSteer, PostTurn
 from legato.core.records import Chat, QueueFull
 from legato.ports import Store
+from legato.runtime.clients.steering import Steering
 from legato.runtime.running import Running
-from legato.runtime.steering import Steering
 
 
 class Queueing:

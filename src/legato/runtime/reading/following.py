@@ -13,7 +13,7 @@ import anyio
 from legato.core import lines as log_lines
 from legato.core.errors import StoreError
 from legato.ports import Store
-from legato.runtime.live import Encode, LiveLog
+from legato.runtime.reading.live import Encode, LiveLog
 
 ELSEWHERE_SECONDS = 0.5
 """Between two looks at the store for a turn that runs in no log of this process."""

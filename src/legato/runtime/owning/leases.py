@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection
 from typing import TypeAlias
 
 from legato.core.records import LEASE_SECONDS, TurnRow
-from legato.runtime.lease import RENEW_SECONDS
-from legato.runtime.owner import is_gone
+from legato.runtime.owning.lease import RENEW_SECONDS
+from legato.runtime.owning.owner import is_gone
 
 WATCH_SECONDS = 2 * RENEW_SECONDS
 """That a lease which the store says is over is watched before it is believed: its owner, if it lives, renews it."""

@@ -12,8 +12,8 @@ from legato.core.errors import InputNeeded, ToolError
 from legato.core.inputs import ToolNeedsInput
 from legato.core.records import Answer
 from legato.core.text import clean
-from legato.runtime.outputs import cleaned
-from legato.runtime.patience import Patience
+from legato.runtime.calls.outputs import cleaned
+from legato.runtime.calls.patience import Patience
 
 MESSAGE_BYTES = 8 * 1024
 """Of what a person reads."""

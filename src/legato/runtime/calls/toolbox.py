@@ -11,15 +11,15 @@ from collections.abc import Callable
 from legato.core.blocks import CallError
 from legato.core.inputs import ToolEnd, ToolFinished
 from legato.ports import KeepOutput, Tools
-from legato.runtime.cancel import CancelFlag
-from legato.runtime.converting import Outputs
-from legato.runtime.keeping import Keeping
-from legato.runtime.reconciling import Reconciling
-from legato.runtime.showing import Showing
-from legato.runtime.spill import Disk
-from legato.runtime.threads import Threads
-from legato.runtime.toolcall import RunningCall, StartedCall, Workshop
-from legato.runtime.watch import End
+from legato.runtime.calls.cancel import CancelFlag
+from legato.runtime.calls.converting import Outputs
+from legato.runtime.calls.keeping import Keeping
+from legato.runtime.calls.reconciling import Reconciling
+from legato.runtime.calls.showing import Showing
+from legato.runtime.calls.spill import Disk
+from legato.runtime.calls.threads import Threads
+from legato.runtime.calls.toolcall import RunningCall, StartedCall, Workshop
+from legato.runtime.calls.watch import End
 
 __all__ = ["CancelFlag", "StartedCall", "Toolbox"]
 

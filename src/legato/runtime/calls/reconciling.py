@@ -19,12 +19,12 @@ from legato.core.errors import ToolError
 from legato.core.inputs import ToolFinished
 from legato.observability import count
 from legato.ports import Tool
-from legato.runtime.cancel import CancelFlag
-from legato.runtime.patience import Patience
-from legato.runtime.raised import described
-from legato.runtime.spill import Spill
-from legato.runtime.toolcall import Workshop
-from legato.runtime.watch import End, Raised, Returned, Watch, Whose
+from legato.runtime.calls.cancel import CancelFlag
+from legato.runtime.calls.patience import Patience
+from legato.runtime.calls.raised import described
+from legato.runtime.calls.spill import Spill
+from legato.runtime.calls.toolcall import Workshop
+from legato.runtime.calls.watch import End, Raised, Returned, Watch, Whose
 
 UNKNOWN = CallError("interrupted", "interrupted; it may have taken effect; check before repeating")
 NOT_YET = CallError(

@@ -15,7 +15,7 @@ from legato.core.errors import StoreError
 from legato.core.records import LEASE_SECONDS
 from legato.observability import count
 from legato.ports import Store
-from legato.runtime.lease import RENEW_SECONDS, Lease
+from legato.runtime.owning.lease import RENEW_SECONDS, Lease
 
 _logger = logging.getLogger(__name__)
 

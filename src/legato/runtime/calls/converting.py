@@ -14,11 +14,11 @@ import msgspec
 from legato.core.blocks import Json
 from legato.core.errors import ToolError
 from legato.ports import Tool
-from legato.runtime.outputs import bounded_output, is_small
-from legato.runtime.raised import text_of
-from legato.runtime.spill import Disk, Spill
-from legato.runtime.threads import Threads
-from legato.runtime.watch import End, Raised, Returned, Stopped, Watch
+from legato.runtime.calls.outputs import bounded_output, is_small
+from legato.runtime.calls.raised import text_of
+from legato.runtime.calls.spill import Disk, Spill
+from legato.runtime.calls.threads import Threads
+from legato.runtime.calls.watch import End, Raised, Returned, Stopped, Watch
 
 _PLACES = 8
 

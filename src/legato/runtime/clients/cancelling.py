@@ -10,8 +10,8 @@ from legato.core.errors import LegatoError, Overloaded
 from legato.core.records import TurnRow
 from legato.core.views import CancelKept, Cancelled, TurnView
 from legato.ports import Clock, Store
-from legato.runtime import looking
-from legato.runtime.early import KEPT_MOST, KEPT_SECONDS, EarlyCancels
+from legato.runtime.clients.early import KEPT_MOST, KEPT_SECONDS, EarlyCancels
+from legato.runtime.reading import looking
 from legato.runtime.runner import TurnRunner
 from legato.runtime.running import Running
 

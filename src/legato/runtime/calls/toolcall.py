@@ -18,17 +18,17 @@ from legato.core.records import Resumed
 from legato.core.text import clean
 from legato.observability import count
 from legato.ports import Tool
-from legato.runtime.cancel import CancelFlag
-from legato.runtime.converting import Outputs
-from legato.runtime.keeping import Keeping
-from legato.runtime.outputs import goes_beside, too_large
-from legato.runtime.patience import Patience
-from legato.runtime.person import Ask, Person, need_of
-from legato.runtime.raised import described, is_answer, wish_of
-from legato.runtime.showing import Showing
-from legato.runtime.spill import Spill
-from legato.runtime.threads import Threads
-from legato.runtime.watch import End, Raised, Returned, Stopped, Watch, Whose
+from legato.runtime.calls.cancel import CancelFlag
+from legato.runtime.calls.converting import Outputs
+from legato.runtime.calls.keeping import Keeping
+from legato.runtime.calls.outputs import goes_beside, too_large
+from legato.runtime.calls.patience import Patience
+from legato.runtime.calls.person import Ask, Person, need_of
+from legato.runtime.calls.raised import described, is_answer, wish_of
+from legato.runtime.calls.showing import Showing
+from legato.runtime.calls.spill import Spill
+from legato.runtime.calls.threads import Threads
+from legato.runtime.calls.watch import End, Raised, Returned, Stopped, Watch, Whose
 
 _BACKOFF = 0.1
 _BACKOFF_MAX = 2.0

@@ -8,7 +8,7 @@ from legato.core.ask import Params, ToolSpec
 from legato.core.blocks import Json
 from legato.core.records import Chat, StoredTurn, TurnRow
 from legato.ports import Models, Store, Tools
-from legato.runtime.asking import Question, system_prompt
+from legato.runtime.model.asking import Question, system_prompt
 
 ANYTHING: dict[str, Json] = {"type": "object"}
 """The schema of a client's tool that gives none."""

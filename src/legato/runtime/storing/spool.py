@@ -19,9 +19,9 @@ from legato.core.errors import LegatoError, RowRefused, StaleEpoch
 from legato.core.records import TurnWrite
 from legato.observability import count, gauge, warn_once
 from legato.ports import Store
-from legato.runtime import spool_file
-from legato.runtime.disk_thread import DiskThread
-from legato.runtime.spool_file import SpoolFile
+from legato.runtime.storing import spool_file
+from legato.runtime.storing.disk_thread import DiskThread
+from legato.runtime.storing.spool_file import SpoolFile
 
 _logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from legato.core.posts import PostApproval, PostToolResults
 from legato.core.records import Answer, KeptNeed
 from legato.core.text import clean
 from legato.ports import Store, Tools
-from legato.runtime.outputs import cleaned
+from legato.runtime.calls.outputs import cleaned
 from legato.runtime.runner import TurnRunner
 
 _Needs: TypeAlias = Mapping[str, Sequence[KeptNeed]]

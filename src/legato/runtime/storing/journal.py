@@ -34,10 +34,10 @@ from legato.core.records import (
 )
 from legato.observability import count
 from legato.ports import Store
-from legato.runtime.backlog import Backlog
-from legato.runtime.lease import Lease
-from legato.runtime.spool import Spool, SpoolFailed
-from legato.runtime.tries import Tries
+from legato.runtime.owning.lease import Lease
+from legato.runtime.storing.backlog import Backlog
+from legato.runtime.storing.spool import Spool, SpoolFailed
+from legato.runtime.storing.tries import Tries
 
 _logger = logging.getLogger(__name__)
 

@@ -13,14 +13,14 @@ from legato.core.posts import PostTurn
 from legato.core.records import Accepted, AlreadyMade, Busy, Queued, QueueFull, TurnRow
 from legato.core.views import Started
 from legato.ports import Begun, Clock, Store
-from legato.runtime import looking
-from legato.runtime.admission import Admission, Admissions
-from legato.runtime.cancelling import Cancelling
 from legato.runtime.chats import Chats, chat_view
-from legato.runtime.journal import Journal
-from legato.runtime.queueing import Queueing
+from legato.runtime.clients.admission import Admission, Admissions
+from legato.runtime.clients.cancelling import Cancelling
+from legato.runtime.clients.queueing import Queueing
+from legato.runtime.reading import looking
 from legato.runtime.runner import TurnRunner
 from legato.runtime.running import Running
+from legato.runtime.storing.journal import Journal
 
 
 class PostingLimits(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,10 +16,10 @@ import msgspec
 
 from legato.core.errors import ToolError
 from legato.observability import count
-from legato.runtime.cancel import CancelFlag
-from legato.runtime.patience import Patience, Why
-from legato.runtime.raised import wish_of
-from legato.runtime.threads import Job, NoThreads, Threads
+from legato.runtime.calls.cancel import CancelFlag
+from legato.runtime.calls.patience import Patience, Why
+from legato.runtime.calls.raised import wish_of
+from legato.runtime.calls.threads import Job, NoThreads, Threads
 
 _log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""What clients ask of turns: a post, an answer, a steer, a cancel."""

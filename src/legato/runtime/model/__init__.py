@@ -1,0 +1,1 @@
+"""What a model is asked with, from what is stored and said."""

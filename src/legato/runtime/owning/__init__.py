@@ -1,0 +1,1 @@
+"""Whose a turn is, for how long, and how that is known."""

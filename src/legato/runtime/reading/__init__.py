@@ -1,0 +1,1 @@
+"""How turns are read: live, later, as they stand."""

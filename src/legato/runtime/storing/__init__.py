@@ -1,0 +1,1 @@
+"""What turns say is stored, whatever the store does: by one task, in its time, at last on disk."""
