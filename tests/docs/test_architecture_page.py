@@ -39,9 +39,14 @@ def test_every_room_is_in_the_picture() -> None:
     assert {room for room in rooms() if re.search(rf"\b{room}\b", house) is None} == set()
 
 
+def test_every_wing_of_runtime_is_in_its_table() -> None:
+    there = {path.parent.name for path in (SOURCE / "runtime").glob("*/__init__.py")}
+    assert {code(wing)[0] for wing, _ in rows(PAGE, "## The wings of runtime")} == there
+
+
 @pytest.mark.parametrize("room", sorted(rooms()))
 def test_every_file_of_a_room_that_is_named_is_there(room: str) -> None:
-    named = re.findall(rf"`({room}/\w+\.py)`", text_of(PAGE))
+    named = re.findall(rf"`({room}/[\w/]+\.py)`", text_of(PAGE))
     assert [path for path in named if not (SOURCE / path).exists()] == []
 
 
