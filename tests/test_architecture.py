@@ -8,6 +8,7 @@ import ast
 import re
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -124,11 +125,11 @@ def imported(file: str, tree: ast.AST) -> Iterator[tuple[int, str, bool]]:
     """Line, absolute name and whether it is inside a function, of each import, those for types included."""
     inside = {
         id(node)
-        for function in ast.walk(tree)
+        for function in nodes(tree)
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) or _is_for_types_only(function)
         for node in ast.walk(function)
     }
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         match node:
             case ast.Import(names=names):
                 for alias in names:
@@ -177,7 +178,7 @@ def impure(file: str, tree: ast.AST) -> Iterator[Violation]:
     for line, name, _ in imported(file, tree):
         if name.partition(".")[0] in NOT_IN_CORE:
             yield Violation(file, line, rule, f"core imports {name}")
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.AsyncFunctionDef | ast.AsyncFor | ast.AsyncWith | ast.Await):
             yield Violation(file, node.lineno, rule, "core has async or await")
         elif isinstance(node, ast.comprehension) and node.is_async:
@@ -185,19 +186,22 @@ def impure(file: str, tree: ast.AST) -> Iterator[Violation]:
 
 
 def foreign_words(file: str, tree: ast.AST) -> Iterator[Violation]:
-    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    docstrings = {id(node.value) for node in nodes(tree) if isinstance(node, ast.Expr)}
+    said = [(node, text) for node in nodes(tree) if id(node) not in docstrings for text in _said(node)]
     for files, words in DIALECTS.items():
         if any(fnmatch(file, pattern) for pattern in files):
             continue
         pattern = re.compile(rf"(?<![A-Za-z0-9_])(?:{'|'.join(map(re.escape, words))})(?![A-Za-z0-9])")
-        for node in ast.walk(tree):
-            if id(node) in docstrings:
-                continue
-            for text in _said(node):
-                if (word := pattern.search(text)) is not None:
-                    line = getattr(node, "lineno", 1)
-                    said = f"{word[0]!r} belongs in {' or '.join(files)}"
-                    yield Violation(file, line, "foreign words stay in their dialect's file", said)
+        for node, text in said:
+            if (word := pattern.search(text)) is not None:
+                line = getattr(node, "lineno", 1)
+                where = f"{word[0]!r} belongs in {' or '.join(files)}"
+                yield Violation(file, line, "foreign words stay in their dialect's file", where)
+
+
+@lru_cache(maxsize=1)  # every rule walks the same file
+def nodes(tree: ast.AST) -> list[ast.AST]:
+    return list(ast.walk(tree))
 
 
 def _said(node: ast.AST) -> tuple[str, ...]:
@@ -220,7 +224,7 @@ def _said(node: ast.AST) -> tuple[str, ...]:
 def environment(file: str, tree: ast.AST) -> Iterator[Violation]:
     if room_of(module_of(file)) in READS_THE_ENVIRONMENT:
         return
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         match node:
             case ast.Attribute(value=ast.Name(id="os"), attr="environ" | "environb" | "getenv" as name):
                 yield Violation(
@@ -239,7 +243,7 @@ def too_long(file: str, tree: ast.AST, source: str) -> Iterator[Violation]:
     lines = source.count("\n") + (not source.endswith("\n"))
     if lines > MAX_FILE:
         yield Violation(file, lines, "a file is one noun", f"it has {lines} lines, limit is {MAX_FILE}")
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             if length > MAX_FUNCTION:

@@ -22,7 +22,8 @@ LEFT_OUT = {"files_left_out", "images_left_out", "param_dropped", "tools_left_ou
 def said(name: str) -> Iterator[str]:
     """The first text that each call of ``name`` in the source is given."""
     for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        source = path.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(source)) if f"{name}(" in source else ():
             match node:
                 case ast.Call(func=ast.Name(id=called), args=[ast.Constant(value=str(text)), *_]) if called == name:
                     yield text

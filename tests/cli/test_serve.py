@@ -63,6 +63,7 @@ def test_a_port_that_is_taken_is_one_sentence_and_exit_code_2(home: Path) -> Non
     assert "in use" in asked.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "env", "said"),
     [
@@ -83,6 +84,7 @@ def test_a_wrong_setting_is_one_sentence_and_exit_code_2(home: Path, file: str, 
     assert said in asked.stderr
 
 
+@pytest.mark.slow
 def test_a_database_that_cannot_be_opened_is_one_sentence_and_exit_code_2(home: Path) -> None:
     (home / "other.db").write_bytes(b"not a database, whatever its name says" * 100)
     for name in ("nowhere/at.db", "other.db", "."):
@@ -92,6 +94,7 @@ def test_a_database_that_cannot_be_opened_is_one_sentence_and_exit_code_2(home: 
         assert asked.stdout == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "said"),
     [

@@ -376,6 +376,7 @@ async def test_an_answer_may_come_to_another_server_on_the_same_file(tmp_path: P
     assert next(event.to for event in here if isinstance(event, e.Rewind) and event.seq > seq) == seq
 
 
+@pytest.mark.slow
 async def test_what_a_tool_asks_and_its_state_outlive_the_server(tmp_path: Path) -> None:
     async with Upstream.open() as upstream:
         upstream.enqueue(Script([Call("book")]), Script([Say("Booked.")]))
@@ -399,6 +400,7 @@ async def test_what_a_tool_asks_and_its_state_outlive_the_server(tmp_path: Path)
     assert (result(turn).outcome, result(turn).output) == ("ok", "room 9 of offer 17")
 
 
+@pytest.mark.slow
 async def test_a_running_read_that_asked_is_run_and_asks_again_after_its_server_died(tmp_path: Path) -> None:
     async with Upstream.open() as upstream:
         upstream.enqueue(Script([Call("look")]), Script([Say("Good.")]))
@@ -433,6 +435,7 @@ async def test_a_server_whose_turns_all_wait_stops_at_once(tmp_path: Path) -> No
     assert (turn.status, result(turn).output) == ("complete", "dropped a")
 
 
+@pytest.mark.slow
 async def test_an_answer_that_was_stored_is_gone_on_with_though_its_server_died_at_once(tmp_path: Path) -> None:
     """202, and then nothing: the next server finds it."""
     async with Upstream.open() as upstream:
