@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from msgspec import UNSET
 
 from legato.core import ask
+from legato.core.messages import first_difference
 
 
 def violations(messages: Sequence[ask.Message]) -> list[str]:
@@ -88,3 +89,18 @@ def _provider_calls(messages: Sequence[ask.Message]) -> Iterator[str]:
                     open_calls.remove(block.call_id)
         if open_calls and place < len(messages) - 1:
             yield f"message {place} has a provider's call without its result"
+
+
+def grew(earlier: Sequence[ask.Message], later: Sequence[ask.Message]) -> bool:
+    """The later request begins with the earlier one. If that asked a paused reply to go on, and nothing came of it, the
+    reply ends there: then with what a vendor takes of its end."""
+    return first_difference(earlier, later) is None or first_difference(_without_open_end(earlier), later) is None
+
+
+def _without_open_end(sent: Sequence[ask.Message]) -> tuple[ask.Message, ...]:
+    if not sent or sent[-1].role != "assistant":
+        return tuple(sent)
+    blocks = list(sent[-1].blocks)
+    while blocks and isinstance(blocks[-1], ask.SentThinking):
+        blocks.pop()
+    return (*sent[:-1], ask.Message("assistant", tuple(blocks)))

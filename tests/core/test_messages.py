@@ -260,6 +260,15 @@ def test_a_paused_reply_that_is_not_gone_on_with_takes_back_the_call_that_was_no
     ]
 
 
+def test_a_paused_reply_that_ended_in_thinking_and_was_not_gone_on_with_ends_before_it() -> None:
+    """What was sent does not stand here: no vendor takes a message that ends in thinking, but from one that paused."""
+    play = Play()
+    play.say(text(0, "One moment."), thinking(1, "Hm.", "sig"), ended("pause"))
+    assert sent_of(play) == ["user: 'Find it'", "assistant: 'One moment.', (Hm.)"]
+    play.say(i.Steered(steer_id="s", text="Well?"), ended("end"))
+    assert sent_of(play) == ["user: 'Find it'", "assistant: 'One moment.'", "user: 'Well?'"]
+
+
 def test_a_call_of_ours_in_a_paused_response_is_sent_once_the_reply_is_whole() -> None:
     play = Play()
     play.say(text(0, "Both."), call(1), provider_call(2, "a"), ended("pause"))
