@@ -39,6 +39,18 @@ def test_a_turn_of_which_nothing_was_stored_begins_anew() -> None:
     assert again.end() == "complete, end"
 
 
+def test_what_a_request_cost_of_which_nothing_was_stored_is_unknown_to_every_later_owner() -> None:
+    first = Play(tools=TOOLS)
+    first.say(text(0, "Hel"))
+    second = first.next(lost=len(first.events) - 1)
+    second.say(call(0, "look"), used(3, 1), ended("calls"))
+    third = second.next()
+    third.finish(0)
+    third.say(text(0, "Done."), used(4, 1), ended("end"))
+    assert [record.usage.source for record in third.turn.rounds] == ["reported", "reported"]
+    assert third.turn.usage.source == "unknown"
+
+
 def test_a_turn_of_which_only_its_start_was_stored_is_asked() -> None:
     play = Play()
     again = play.next(lost=1)

@@ -155,8 +155,8 @@ def _add_reply(said: _Messages, turn: StoredTurn, reply: Sequence[RoundRecord], 
         calls += waiting
         sent += [_call(call) for call in waiting]
         while sent and isinstance(sent[-1], ask.SentThinking):
-            # Anthropic: 400 if an assistant's message ends in thinking, unless it paused. So a reply that paused there, and
-            # said nothing when it was asked to go on, is shorter than it was sent: `prompt_prefix_changed` says so.
+            # Anthropic: 400 if an assistant's message ends in thinking, unless it paused. So a reply that paused there,
+            # and said nothing when asked to go on, is shorter than it was sent: `prompt_prefix_changed` says so.
             sent.pop()
     for each in sent:
         said.add("assistant", each)

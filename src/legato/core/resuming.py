@@ -208,8 +208,10 @@ class Standing:
 def lost_requests(events: Sequence[e.Event], turn: Turn) -> int:
     """Requests to the model that are not in the turn, and cost something all the same: a rewind took them back, or they
     were asked before it was stored that they are. Only the first of all is asked without waiting for that."""
-    begun = sum(isinstance(event, e.RoundStart) for event in events)
-    return begun - len(turn.folded_rounds) if begun else 1
+    told = [event for event in events if isinstance(event, e.RoundStart | e.Rewind)]
+    begun = sum(isinstance(event, e.RoundStart) for event in told)
+    unheard = not told or isinstance(told[0], e.Rewind)  # somebody owned the turn before anything was stored of a round
+    return begun - len(turn.folded_rounds) + unheard
 
 
 def deaths(events: Sequence[e.Event]) -> int:
