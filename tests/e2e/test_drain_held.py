@@ -7,15 +7,14 @@ import json
 import signal
 import socket
 import sqlite3
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import anyio
 import anyio.lowlevel
 import pytest
+from tests.e2e.holder import locked
 from tests.e2e.house import BOUND, MODELS, Child, playing, spawned
 
 from legato.core import events as e
@@ -144,28 +143,6 @@ async def locked_database(child: Child, folder: Path) -> AsyncIterator[None]:
     await child.until(turn_id, lambda event: isinstance(event, e.BlockDelta))
     with locked(folder):
         yield
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Somebody else is in the middle of a write."""
-    source = (
-        "import sqlite3, sys\n"
-        "held = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)\n"
-        "held.execute('BEGIN IMMEDIATE')\n"
-        "print('held', flush=True)\n"
-        "sys.stdin.read()\n"
-    )
-    command = [sys.executable, "-c", source, str(folder / "legato.db")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout is not None
-        assert holder.stdin is not None
-        assert holder.stdout.readline() == b"held\n"
-        try:
-            yield
-        finally:
-            holder.stdin.close()
-            assert holder.wait(BOUND) == 0
 
 
 Trouble = Callable[[Child, Path], AbstractAsyncContextManager[None]]

@@ -9,16 +9,16 @@ import contextlib
 import os
 import signal
 import sqlite3
-import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import anyio
 import anyio.lowlevel
 import pytest
 from tests.e2e.asking import answer, asked, rests, result
+from tests.e2e.holder import locked
 from tests.e2e.house import (
     BOUND,
     MODELS,
@@ -391,29 +391,6 @@ async def test_a_server_killed_while_it_spools_loses_nothing_that_it_said_was_ke
 
 
 # SQLite's own troubles
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Another process is in the middle of a write."""
-    source = (
-        "import sqlite3, sys\n"
-        "held = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)\n"
-        "held.execute('BEGIN IMMEDIATE')\n"
-        "print('held', flush=True)\n"
-        "sys.stdin.read()\n"
-        "held.execute('COMMIT')\n"
-    )
-    command = [sys.executable, "-c", source, str(folder / "legato.db")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout is not None
-        assert holder.stdin is not None
-        assert holder.stdout.readline() == b"held\n"
-        try:
-            yield
-        finally:
-            holder.stdin.close()
-            assert holder.wait(BOUND) == 0
 
 
 @pytest.mark.slow
