@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 
 from legato import ToolContext
 from legato.core.blocks import ToolResultBlock, ToolUseBlock
-from legato.core.records import Accepted, AlreadyMade, Answer, Busy, NewTurns, TurnWrite
-from legato.ports import Store
+from legato.core.records import Answer, NewTurns, TurnWrite
+from legato.ports import Begun, Store
 from legato.testing.store import FaultyStore
 
 
@@ -37,7 +37,7 @@ class DeadlyStore(FaultyStore):
         self.epochs: dict[str, int] = {}
         """Of each turn whose owner is this process."""
 
-    async def begin(self, new: NewTurns) -> Accepted | AlreadyMade | Busy:
+    async def begin(self, new: NewTurns) -> Begun:
         accepted = await super().begin(new)
         self.epochs[new.assistant.id] = 0
         die_if("accepted", new.assistant.id, epoch=0)

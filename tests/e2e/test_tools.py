@@ -424,9 +424,9 @@ async def test_the_loop_goes_on_while_a_plain_tool_blocks_its_thread(wire: Wire,
                     seen += isinstance(event, e.BlockDelta) and event.text.strip() == "word"
                     if seen == 100:
                         break
-        assert not any(
-            isinstance(block, ToolResultBlock) for block in house.service._running.get(turn_id).machine.turn.blocks
-        )
+        runner = house.service._running.get(turn_id)
+        assert runner is not None
+        assert not any(isinstance(block, ToolResultBlock) for block in runner.machine.turn.blocks)
         let_go.set()
         upstream.release("said")
         turn = await house.folded(turn_id)

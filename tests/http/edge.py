@@ -250,7 +250,9 @@ class FakeService(TurnService):
         await self._answer("get", turn_id)
         return turn_view(self._known(turn_id).id)
 
-    def reader(self, turn_id: str, *, after: int, each: bool, encode: Callable[[bytes], bytes]) -> FakeReader:
+    def reader(  # type: ignore[override]  # a reader in what it does; the real one has its store besides
+        self, turn_id: str, *, after: int, each: bool, encode: Callable[[bytes], bytes]
+    ) -> FakeReader:
         self.calls.append(("reader", (after, each)))
         return FakeReader(self.turns_by_id[turn_id], after, encode)
 

@@ -297,6 +297,7 @@ async def test_the_ids_of_a_deleted_chat_are_never_taken_again(store: Store, mak
     assert gone.user is not None
     await store.delete_chat(gone.assistant.chat_id)
     later = make.new()
+    assert later.user is not None
     for again in (
         msgspec.structs.replace(later, assistant=msgspec.structs.replace(later.assistant, id=gone.assistant.id)),
         msgspec.structs.replace(later, user=msgspec.structs.replace(later.user, id=gone.user.id)),
