@@ -92,6 +92,7 @@ def test_what_is_typed_wrong_is_one_sentence_and_exit_code_2(home: Path, args: t
     assert said in asked.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("args", [("chat", "hello"), ("approve", "t"), ("show", "t"), ("ls",), ("ls", "c")])
 def test_a_server_that_is_not_there_is_one_sentence_and_exit_code_1(home: Path, args: tuple[str, ...]) -> None:
     asked = legato(*args, "--url", "http://127.0.0.1:9", cwd=home)

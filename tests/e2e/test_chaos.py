@@ -205,9 +205,9 @@ def check(turn: Turn, view: Json) -> None:
         assert turn.error.code.startswith("provider_"), turn.error
 
 
-@pytest.mark.parametrize(
-    "seed", [1, *(pytest.param(seed, marks=[pytest.mark.slow, pytest.mark.timeout(300)]) for seed in range(2, 14))]
-)
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("seed", range(1, 14))
 async def test_whatever_happens_every_turn_ends_as_it_was_said(
     seed: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -131,6 +131,7 @@ async def test_readers_are_let_go_at_once_and_their_turns_finish(tmp_path: Path)
         assert (await child.turn(turns[3]))["status"] == "cancelled"
 
 
+@pytest.mark.slow
 async def test_a_turn_that_outlasts_the_drain_goes_on_in_the_next_server(tmp_path: Path) -> None:
     """Its call is adopted, its read runs again, and the model reads its result."""
     async with Upstream.open() as upstream:
@@ -186,6 +187,7 @@ async def test_a_turn_that_outlasts_the_drain_is_let_go_of_when_its_block_has_en
     assert said == [("As far as this.", "complete"), ("There it is.", "complete")]
 
 
+@pytest.mark.slow
 async def test_a_second_signal_stops_at_once_and_the_turn_is_asked_again(tmp_path: Path) -> None:
     async with Upstream.open() as upstream:
         environ = upstream_environ(upstream)

@@ -231,6 +231,7 @@ def _outcomes(turn: Turn) -> dict[str, str | None]:
     return {block.tool_name: block.outcome for block in turn.blocks if isinstance(block, ToolResultBlock)}
 
 
+@pytest.mark.slow
 async def test_a_write_that_ran_when_the_server_was_killed_is_unknown_and_not_run_again(tmp_path: Path) -> None:
     """P7, hazard 23 in small. One that was held, and whose response never ended, never ran."""
     # The intent of the one that runs is stored in one flush with what was said of the one that is held.
@@ -245,6 +246,7 @@ async def test_a_write_that_ran_when_the_server_was_killed_is_unknown_and_not_ru
     assert ran(tmp_path) == "b"
 
 
+@pytest.mark.slow
 async def test_a_second_server_on_the_same_file_ends_no_turn_of_the_first(tmp_path: Path) -> None:
     """And its readers follow what runs elsewhere, to the end."""
     async with Upstream.open() as upstream:

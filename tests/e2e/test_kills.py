@@ -163,6 +163,7 @@ async def test_a_write_runs_at_most_once_and_its_result_is_no_lie_through_five_h
     assert sum(outcomes[f"{name} error"] for name in EFFECTS) > 0
 
 
+@pytest.mark.slow
 async def test_legato_serve_goes_on_with_what_it_was_killed_in(tmp_path: Path) -> None:
     """The command itself, killed twice."""
     chance = random.Random(FIRST_SEED)

@@ -419,6 +419,7 @@ async def test_a_running_read_that_asked_is_run_and_asks_again_after_its_server_
     assert result(turn).output == "a person said deny"
 
 
+@pytest.mark.slow
 async def test_a_server_whose_turns_all_wait_stops_at_once(tmp_path: Path) -> None:
     """It may drain for a minute, which the test would not wait for; and the turn is answered in the next."""
     async with Upstream.open() as upstream:

@@ -23,6 +23,7 @@ async def _needs(house: House, resumed: Resumed | None = None) -> ToolNeedsInput
     return end
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("http", [False, True])
 async def test_what_a_server_wants_is_asked_one_by_one_and_sent_with_its_state(tmp_path: Path, http: bool) -> None:
     if http:
@@ -48,6 +49,7 @@ async def _order(house: House) -> None:
     assert text == '{"pizza": "margherita"} accept {\'size\': 30} decline'
 
 
+@pytest.mark.slow
 async def test_a_state_that_is_none_of_ours_ends_the_call_in_a_sentence(tmp_path: Path) -> None:
     async with hosting(made_with_sdk(tmp_path)) as house:
         answer = Answer(call_id="call", decision="approve")
