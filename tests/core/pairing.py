@@ -93,14 +93,19 @@ def _provider_calls(messages: Sequence[ask.Message]) -> Iterator[str]:
 
 def grew(earlier: Sequence[ask.Message], later: Sequence[ask.Message]) -> bool:
     """The later request begins with the earlier one. If that asked a paused reply to go on, and nothing came of it, the
-    reply ends there: then with what a vendor takes of its end."""
+    reply ends there: then with what a vendor takes of it, no call that it did not answer and no thinking at its end."""
     return first_difference(earlier, later) is None or first_difference(_without_open_end(earlier), later) is None
 
 
 def _without_open_end(sent: Sequence[ask.Message]) -> tuple[ask.Message, ...]:
     if not sent or sent[-1].role != "assistant":
         return tuple(sent)
-    blocks = list(sent[-1].blocks)
+    answered = {block.call_id for block in sent[-1].blocks if isinstance(block, ask.SentToolResult)}
+    blocks = [
+        block
+        for block in sent[-1].blocks
+        if not (isinstance(block, ask.SentToolUse) and block.origin == "provider" and block.call_id not in answered)
+    ]
     while blocks and isinstance(blocks[-1], ask.SentThinking):
         blocks.pop()
     return (*sent[:-1], ask.Message("assistant", tuple(blocks)))
