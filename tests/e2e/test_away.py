@@ -18,6 +18,7 @@ import anyio.lowlevel
 import pytest
 from tests.core.test_verifying import found_in
 from tests.e2e.house import BOUND, MODELS, Child, House, configured, serving, spawned, upstream_environ
+from tests.e2e.joined import reading
 
 from legato import tool
 from legato.core import events as e
@@ -106,22 +107,11 @@ async def ended_for_want_of_a_store(two: Two, folder: Path) -> tuple[str, str, l
     started = await owner.post("Save it", model=MODELS["anthropic"])
     turn_id = started["assistant_turn"]["id"]
     await upstream.reached("here")
-    read: list[e.Event] = []
-    joined = anyio.Event()
-
-    async def follow() -> None:
-        async for event in owner.events(turn_id, each=True):
-            read.append(event)
-            joined.set()
-
-    with anyio.fail_after(2 * BOUND):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(follow)
-            await joined.wait()
-            store.away()
-            # As much as may pass, and leave the owner the seconds in which it gives up on its store.
-            clock.skip(LEASE_SECONDS - MARGIN_SECONDS - RENEW_SECONDS - 4)
-            upstream.release("here")
+    async with reading(owner, turn_id) as read:
+        store.away()
+        # As much as may pass, and leave the owner the seconds in which it gives up on its store.
+        clock.skip(LEASE_SECONDS - MARGIN_SECONDS - RENEW_SECONDS - 4)
+        upstream.release("here")
     end = read[-1]
     assert isinstance(end, e.TurnEnd)
     assert isinstance(end.error, e.ErrorInfo)

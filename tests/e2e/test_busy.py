@@ -352,14 +352,10 @@ async def test_a_remembered_cancel_is_for_one_turn_and_the_chat_goes_on(tmp_path
 
 
 async def test_a_cancel_is_remembered_though_the_store_does_not_take_it(tmp_path: Path) -> None:
-    stores: list[FaultyStore] = []
+    store = FaultyStore()
 
-    def around(store: Store) -> Store:
-        stores.append(FaultyStore(store))
-        return stores[0]
-
-    async with playing(tmp_path, around=around) as (house, upstream):
-        stores[0].away("cancel_early")
+    async with playing(tmp_path, around=store.over) as (house, upstream):
+        store.away("cancel_early")
         early = await house.client.post("/v1/turns/mine/cancel")
         assert (early.status_code, early.json()["stored"]) == (202, False)
         await house.post("Talk", turn_id="mine", model=MODEL)
@@ -401,21 +397,17 @@ async def test_of_two_first_posts_of_one_new_chat_one_queues_behind_the_other(ke
 
 async def test_no_queued_turn_of_a_chat_that_is_being_deleted_asks_anything(tmp_path: Path) -> None:
     """Its turn has come, and the chat is not gone yet."""
-    stores: list[FaultyStore] = []
+    store = FaultyStore()
 
-    def around(store: Store) -> Store:
-        stores.append(FaultyStore(store))
-        return stores[0]
-
-    async with playing(tmp_path, around=around) as (house, upstream):
+    async with playing(tmp_path, around=store.over) as (house, upstream):
         chat_id, _ = await busy(house, upstream)
         second = await house.ask("Two", chat_id=chat_id, on_busy="queue", model=MODEL)
-        stores[0].hold("delete_chat")
+        store.hold("delete_chat")
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(house.client.delete, f"/v1/chats/{chat_id}")
-            await stores[0].reached("delete_chat")
+            await store.reached("delete_chat")
             turn = await house.folded(second)
-            stores[0].back()
+            store.back()
         assert len(upstream.requests) == 1
     assert turn.status == "cancelled"
 
@@ -459,20 +451,16 @@ async def test_a_turn_that_ended_while_the_store_was_away_keeps_nobody_waiting_o
 
 async def test_a_cancel_while_its_turn_is_being_taken_up_lets_it_ask_nothing(tmp_path: Path) -> None:
     """Its row was read before, and its runner is not there yet."""
-    stores: list[FaultyStore] = []
+    store = FaultyStore()
 
-    def around(store: Store) -> Store:
-        stores.append(FaultyStore(store))
-        return stores[0]
-
-    async with playing(tmp_path, around=around) as (house, upstream):
+    async with playing(tmp_path, around=store.over) as (house, upstream):
         chat_id, _ = await busy(house, upstream)
         second = await house.ask("Two", chat_id=chat_id, on_busy="queue", model=MODEL)
-        stores[0].hold("steers")
+        store.hold("steers")
         upstream.release("talking")
-        await stores[0].reached("steers")
+        await store.reached("steers")
         await house.cancel(second)
-        stores[0].back()
+        store.back()
         events = await house.followed(second)
         assert len(upstream.requests) == 1
     assert [type(event) for event in events] == [e.TurnStart, e.TurnEnd]

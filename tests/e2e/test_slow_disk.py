@@ -16,7 +16,8 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
-from tests.e2e.house import BOUND, MODELS, House, Json, Stage, Visitor, playing
+from tests.e2e.house import BOUND, MODELS, House, Json, Stage, playing
+from tests.e2e.joined import reading
 
 from legato.core import events as e
 from legato.core.fold import fold
@@ -106,24 +107,6 @@ async def until(true: Callable[[], object]) -> None:
     with anyio.fail_after(BOUND):
         while not true():
             await anyio.lowlevel.checkpoint()
-
-
-@asynccontextmanager
-async def reading(house: Visitor, turn_id: str) -> AsyncIterator[list[e.Event]]:
-    """A reader who has joined, and has read to the end when the block is left."""
-    read: list[e.Event] = []
-    joined = anyio.Event()
-
-    async def follow() -> None:
-        async for event in house.events(turn_id, each=True):
-            read.append(event)
-            joined.set()
-
-    with anyio.fail_after(2 * BOUND):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(follow)
-            await joined.wait()
-            yield read
 
 
 def text_of(read: list[e.Event]) -> str:

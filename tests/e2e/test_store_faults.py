@@ -24,7 +24,6 @@ from tests.e2e.house import (
     MODELS,
     Json,
     Stage,
-    Visitor,
     configured,
     hasty,
     playing,
@@ -33,6 +32,7 @@ from tests.e2e.house import (
     unpaired,
     upstream_environ,
 )
+from tests.e2e.joined import reading
 
 from legato import tool
 from legato.core import events as e
@@ -107,24 +107,6 @@ def left(folder: Path) -> list[str]:
     """Of the spool."""
     spool = spool_of(folder)
     return [path.name for path in spool.iterdir()] if spool.is_dir() else []
-
-
-@contextlib.asynccontextmanager
-async def reading(house: Visitor, turn_id: str) -> AsyncIterator[list[e.Event]]:
-    """A reader who has joined, and has read to the end when the block is left."""
-    read: list[e.Event] = []
-    joined = anyio.Event()
-
-    async def follow() -> None:
-        async for event in house.events(turn_id, each=True):
-            read.append(event)
-            joined.set()
-
-    with anyio.fail_after(2 * BOUND):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(follow)
-            await joined.wait()
-            yield read
 
 
 async def until(true: Callable[[], object], *, patience: float = BOUND) -> None:

@@ -32,7 +32,6 @@ from tests.e2e.house import (
 from legato import InputNeeded, NotNow, ToolContext, tool
 from legato.core import events as e
 from legato.core.fold import Turn, fold
-from legato.ports import Store
 from legato.testing.store import FaultyStore
 from legato.testing.upstream import Call, Gate, Say, Script, Upstream
 
@@ -261,25 +260,21 @@ async def test_a_wait_that_is_over_stays_so_though_the_store_fails_while_the_tur
     failing: str, tmp_path: Path
 ) -> None:
     """The row says no more that it waited, and until when."""
-    stores: list[FaultyStore] = []
+    store = FaultyStore()
 
-    def around(store: Store) -> Store:
-        stores.append(FaultyStore(store))
-        return stores[0]
-
-    async with playing(tmp_path, tools=(drop,), around=around) as (house, upstream):
+    async with playing(tmp_path, tools=(drop,), around=store.over) as (house, upstream):
         upstream.enqueue(Script([Call("drop", {"name": "a"})]), Script([Say("Nobody was there.")]))
         turn_id = await house.ask("Drop it", model=MODELS["anthropic"])
         await rests(house, turn_id)
         if failing == "claim":
-            stores[0].lose_answers("claim")
+            store.lose_answers("claim")
         else:
-            stores[0].away("intents")
+            store.away("intents")
         with contextlib.closing(sqlite3.connect(tmp_path / "legato.db")) as database, database:
             database.execute("UPDATE turn SET wait_until = '2000-01-01T00:00:00.000Z' WHERE id = ?", [turn_id])
-        await stores[0].reached(failing)
-        await stores[0].reached("to_wake", times=stores[0].calls.count("to_wake") + 1)  # it has heard of the failure
-        stores[0].back()
+        await store.reached(failing)
+        await store.reached("to_wake", times=store.calls.count("to_wake") + 1)  # it has heard of the failure
+        store.back()
         turn = await house.folded(turn_id)
         assert sent_results(upstream) == ["nobody answered in time"]
     assert (turn.status, result(turn).outcome) == ("complete", "timeout")
