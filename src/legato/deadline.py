@@ -39,23 +39,25 @@ class _Word(NamedTuple):
 
 
 class Deadline:
-    """``watch`` is called once, and what follows in any thread, or in a signal handler. ``drain`` is seconds."""
+    """``watch`` is called once, and what follows in any thread. ``drain`` is seconds."""
 
     def __init__(self, drain: float) -> None:
         self._drain = drain
-        # Reentrant, as its documents say: a second signal may come in the midst of the first one's handler.
+        self._signalled = False
         self._said: queue.SimpleQueue[_Word] = queue.SimpleQueue()
 
     def watch(self) -> None:
-        """Begin. The thread is made now, since none can be in a signal handler, and does not hold the exit itself."""
+        """Begin. The thread does not hold the exit itself."""
         threading.Thread(target=self._run, name="legato-deadline", daemon=True).start()
 
-    def stop_asked(self) -> None:
-        seconds = self._drain + AFTER_DRAIN - _SPARE
-        self._said.put(_Word(seconds, OVERDUE, f"the stop is not over after {seconds:g} s: the process is ended"))
-
-    def stop_forced(self, exit_code: int) -> None:
-        self._said.put(_Word(_FORCED, exit_code, ""))
+    def signalled(self, sig: int) -> None:
+        """By the first one the process is told to stop, by any second one to stop at once."""
+        if self._signalled:
+            self._said.put(_Word(_FORCED, 128 + sig, ""))
+        else:
+            seconds = self._drain + AFTER_DRAIN - _SPARE
+            self._said.put(_Word(seconds, OVERDUE, f"the stop is not over after {seconds:g} s: the process is ended"))
+        self._signalled = True
 
     def stopped(self, exit_code: int) -> None:
         """Everything was done in order; only the interpreter has to leave."""

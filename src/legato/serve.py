@@ -8,12 +8,13 @@ stops at once: a turn that is cut is taken up by the next server. ``Deadline`` s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from ipaddress import ip_address
 from types import FrameType
 from typing import Final
@@ -25,6 +26,7 @@ from legato.core.errors import ConfigError
 from legato.deadline import Deadline
 from legato.http.app import App
 from legato.http.connection import Connection
+from legato.signals import heard
 
 # Seconds for answers under way once the listeners are closed, beyond those of the drain; then they are cancelled.
 GRACE_SECONDS: Final = 1
@@ -71,7 +73,6 @@ class Server(uvicorn.Server):
         self._drain = drain
         self._ready = ready
         self._deadline = deadline
-        self._loop = asyncio.get_running_loop()
         self._forced = asyncio.Event()
         self._stopping = asyncio.Event()
         self.forced_by: int | None = None
@@ -80,20 +81,31 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         self._ready()
 
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Unlike uvicorn's own, hears them while the loop is held, counts any second one, and does not raise them again
+        after a clean end."""
+        loop = asyncio.get_running_loop()
+
+        def tell(sig: int) -> None:
+            if sig in uvicorn.server.HANDLED_SIGNALS:
+                if self._deadline is not None:
+                    self._deadline.signalled(sig)
+                loop.call_soon_threadsafe(self._signalled, sig)
+
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        with heard(tell) if in_main_thread else contextlib.nullcontext(), super().capture_signals():
+            yield
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Unlike uvicorn's own, counts any second signal, and does not raise the signals again after a clean end."""
-        del frame
+        """Nothing is left to do; but a signal without a handler would not be heard."""
+
+    def _signalled(self, sig: int) -> None:
         if self.should_exit:
             self.forced_by = sig
             self.force_exit = True
-            if self._deadline is not None:
-                self._deadline.stop_forced(128 + sig)
-            # A signal handler runs between any two lines of ours: the loop is told in its own time.
-            self._loop.call_soon_threadsafe(self._forced.set)
-        elif self._deadline is not None:
-            self._deadline.stop_asked()
-        self.should_exit = True
-        self._loop.call_soon_threadsafe(self._stopping.set)
+            self._forced.set()
+        self.stop()
 
     def stop(self) -> None:
         """As the first signal does."""
