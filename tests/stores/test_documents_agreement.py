@@ -6,6 +6,7 @@ import asyncio
 import re
 import sqlite3
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -117,9 +118,8 @@ def test_both_stores_say_the_same_of_every_history(
 
 def check_index(file: Path) -> None:
     """FTS5 compares every entry with the text it is of, and finds none without one (sqlite.org/fts5.html, 4.4.5)."""
-    connection = sqlite3.connect(file)
-    connection.execute("INSERT INTO document_words (document_words, rank) VALUES ('integrity-check', 1)")
-    connection.close()
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("INSERT INTO document_words (document_words, rank) VALUES ('integrity-check', 1)")
 
 
 def test_an_index_that_lost_an_entry_is_found_out(tmp_path: Path) -> None:

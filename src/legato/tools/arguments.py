@@ -142,8 +142,7 @@ class Arguments:
         if text is not None:
             # In front of what the user wrote: a Field(description=…) of theirs wins.
             base, *rest = typing.get_args(annotation) if _is_annotated(annotation) else (annotation,)
-            metadata = (Field(description=inspect.cleandoc(text)), *rest)
-            annotation = Annotated.__class_getitem__((base, *metadata))  # type: ignore[attr-defined]
+            annotation = Annotated[base, Field(description=inspect.cleandoc(text)), *rest]
         return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=annotation)
 
     # building
