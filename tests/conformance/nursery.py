@@ -22,7 +22,8 @@ import httpx
 import msgspec
 from tests.conformance.deadly import DeadlyStore
 from tests.conformance.ledger import Ledger, tools_of
-from tests.e2e.house import BOUND, Visitor, configured, serving
+from tests.e2e.house import Visitor, configured, serving
+from tests.patience import BOUND
 
 from legato import ToolContext
 from legato.ports import Store

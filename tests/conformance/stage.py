@@ -10,7 +10,8 @@ from pathlib import Path
 import anyio
 from tests.conformance.wires import SentCall, calls_in
 from tests.conformance.witness import Witness, agree
-from tests.e2e.house import BOUND, MODELS, House, Json, playing, unpaired
+from tests.e2e.house import MODELS, House, Json, playing, unpaired
+from tests.patience import BOUND
 
 from legato import tool
 from legato.core.fold import Turn

@@ -14,7 +14,8 @@ import anyio
 import pytest
 from tests.conformance.wires import EVERY_WIRE, calls_in
 from tests.conformance.witness import Witness, agree
-from tests.e2e.house import BOUND, MODELS, playing, unpaired
+from tests.e2e.house import MODELS, playing, unpaired
+from tests.patience import BOUND
 
 from legato import tool
 from legato.core import events as e

@@ -18,7 +18,8 @@ from tests.conformance.ledger import Ledger
 from tests.conformance.nursery import Life, Nursery
 from tests.conformance.wires import EVERY_WIRE, calls_in
 from tests.conformance.witness import Witness, agree
-from tests.e2e.house import BOUND, MODELS, Json, unpaired, upstream_environ
+from tests.e2e.house import MODELS, Json, unpaired, upstream_environ
+from tests.patience import BOUND
 
 from legato.core import events as e
 from legato.core.blocks import ToolResultBlock

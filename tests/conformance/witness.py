@@ -6,7 +6,8 @@ from typing import Any
 
 import anyio
 import msgspec
-from tests.e2e.house import BOUND, Visitor
+from tests.e2e.house import Visitor
+from tests.patience import BOUND
 
 from legato.core import events as e
 from legato.core.blocks import ToolResultBlock, ToolUseBlock

@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 
 import anyio
-from tests.e2e.house import BOUND, Json, Visitor
+from tests.e2e.house import Json, Visitor
+from tests.patience import BOUND
 
 from legato.core import events as e
 from legato.core.blocks import ToolResultBlock

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.e2e.house import BOUND
+from tests.patience import BOUND
 
 
 @contextlib.contextmanager

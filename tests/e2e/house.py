@@ -17,6 +17,7 @@ import anyio
 import httpx
 from msgspec.structs import replace
 from tests.e2e.documented import Document
+from tests.patience import BOUND
 
 from legato import compose
 from legato.config import Config, load
@@ -36,9 +37,6 @@ from legato.tools.read_result import read_result
 
 MODELS: dict[Wire, str] = {"anthropic": "anthropic/claude-sonnet-4-5", "openai_chat": "openai/gpt-5"}
 """A model on each wire; the upstream plays both."""
-
-BOUND = 20.0
-"""Seconds after which a test that waits has failed."""
 
 Json = Any
 

@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import anyio
-from tests.e2e.house import BOUND, Visitor
+from tests.e2e.house import Visitor
+from tests.patience import BOUND
 
 from legato.core import events as e
 

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import anyio
-import anyio.lowlevel
 import pytest
 from tests.core.test_verifying import found_in
-from tests.e2e.house import BOUND, MODELS, Child, House, configured, serving, spawned, upstream_environ
+from tests.e2e.house import MODELS, Child, House, configured, serving, spawned, upstream_environ
 from tests.e2e.joined import reading
+from tests.patience import BOUND, until
 
 from legato import tool
 from legato.core import events as e
 from legato.core.fold import fold
 from legato.core.records import LEASE_SECONDS
-from legato.ports import Store
 from legato.runtime.owning.lease import MARGIN_SECONDS, RENEW_SECONDS
 from legato.testing.clock import JumpingClock
 from legato.testing.store import FaultyStore
@@ -64,22 +62,18 @@ async def two(folder: Path) -> AsyncIterator[Two]:
             effects.write(what)
         return "saved"
 
-    clock, stores = JumpingClock(folder / "clock"), list[FaultyStore]()
-
-    def around(store: Store) -> FaultyStore:
-        stores.append(FaultyStore(store))
-        return stores[0]
+    clock, store = JumpingClock(folder / "clock"), FaultyStore()
 
     async with Upstream.open() as upstream:
         environ = upstream_environ(upstream)
         async with (
             spawned(folder, environ=environ, clock=clock, tools=SAVE) as other,
-            serving(configured(folder, environ=environ), tools=(save,), clock=clock, around=around) as owner,
+            serving(configured(folder, environ=environ), tools=(save,), clock=clock, around=store.over) as owner,
         ):
             try:
-                yield Two(owner, stores[0], other, upstream, clock)
+                yield Two(owner, store, other, upstream, clock)
             finally:
-                stores[0].back()
+                store.back()
 
 
 def row(folder: Path, turn_id: str) -> tuple[int, str, bool]:
@@ -88,12 +82,6 @@ def row(folder: Path, turn_id: str) -> tuple[int, str, bool]:
         query = "SELECT epoch, status, ended_at IS NOT NULL FROM turn WHERE id = ?"
         [(epoch, status, ended)] = database.execute(query, [turn_id]).fetchall()
     return epoch, status, bool(ended)
-
-
-async def until(true: Callable[[], object]) -> None:
-    with anyio.fail_after(2 * BOUND):
-        while not true():
-            await anyio.lowlevel.checkpoint()
 
 
 async def ended_for_want_of_a_store(two: Two, folder: Path) -> tuple[str, str, list[e.Event]]:
@@ -127,12 +115,12 @@ async def test_what_its_owner_spooled_is_stored_by_the_other_before_it_would_tak
     async with two(tmp_path) as servers:
         chat_id, turn_id, read = await ended_for_want_of_a_store(servers, tmp_path)
         owner, store, other, upstream, _ = servers
-        await until(lambda: row(tmp_path, turn_id)[2])
+        await until(lambda: row(tmp_path, turn_id)[2], bound=2 * BOUND)
         assert row(tmp_path, turn_id) == (0, "error", True)
         assert await other.followed(turn_id, each=True) == read
         assert "turn" in store.calls  # its own store is away all this time
         store.back()
-        await until(lambda: not list((tmp_path / "legato.db.spool").iterdir()))
+        await until(lambda: not list((tmp_path / "legato.db.spool").iterdir()), bound=2 * BOUND)
         assert await owner.followed(turn_id, each=True) == read
         assert len(upstream.requests) == 2
         for server in (owner, other):

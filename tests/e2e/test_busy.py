@@ -8,7 +8,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 from msgspec import UNSET
-from tests.e2e.house import BOUND, MODELS, House, Json, configured, playing, serving, spawned, upstream_environ
+from tests.e2e.house import MODELS, House, Json, configured, playing, serving, spawned, upstream_environ
+from tests.patience import BOUND
 
 from legato import tool
 from legato.core import events as e
@@ -369,12 +370,11 @@ async def test_a_cancel_is_remembered_though_the_store_does_not_take_it(tmp_path
 @pytest.mark.parametrize("kept_in", ["memory", "sqlite"])
 async def test_of_two_first_posts_of_one_new_chat_one_queues_behind_the_other(kept_in: str, tmp_path: Path) -> None:
     """Both find no chat of this id; one of them makes it."""
-    stores: list[FaultyStore] = []
+    store = FaultyStore()
+    store.hold("begin")
 
-    def around(store: Store) -> Store:
-        stores.append(FaultyStore(MemoryStore() if kept_in == "memory" else store))
-        stores[0].hold("begin")
-        return stores[0]
+    def around(real: Store) -> Store:
+        return store.over(MemoryStore() if kept_in == "memory" else real)
 
     started: list[Json] = []
 
@@ -387,8 +387,8 @@ async def test_of_two_first_posts_of_one_new_chat_one_queues_behind_the_other(ke
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(post)
             tasks.start_soon(post)
-            await stores[0].reached("begin", times=2)
-            stores[0].back()
+            await store.reached("begin", times=2)
+            store.back()
         turns = [await house.folded(one["assistant_turn"]["id"]) for one in started]
         asked = [said_to(request.body) for request in upstream.requests]
     assert {turn.status for turn in turns} == {"complete"}
@@ -417,15 +417,10 @@ async def test_a_turn_that_ended_while_the_store_was_away_keeps_nobody_waiting_o
     looked_at: bool, tmp_path: Path
 ) -> None:
     """Its end was said, and lies in the spool: from then on it is over for whoever asks (docs/decisions/0013)."""
-    stores: list[FaultyStore] = []
+    store = FaultyStore()
     read: list[e.Event] = []
     joined = anyio.Event()
-
-    def around(store: Store) -> Store:
-        stores.append(FaultyStore(store))
-        return stores[0]
-
-    async with playing(tmp_path, around=around, retry_window=0.1) as (house, upstream):
+    async with playing(tmp_path, around=store.over, retry_window=0.1) as (house, upstream):
         chat_id, first = await busy(house, upstream)
 
         async def follow() -> None:
@@ -437,9 +432,9 @@ async def test_a_turn_that_ended_while_the_store_was_away_keeps_nobody_waiting_o
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(follow)
                 await joined.wait()
-                stores[0].away("write", "claim")
+                store.away("write", "claim")
                 upstream.release("talking")
-        stores[0].back()
+        store.back()
         if looked_at:
             assert (await house.turn(first))["status"] == "error"
         upstream.enqueue(Script([Say("Second.")]))

@@ -15,14 +15,14 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 from tests.e2e.asking import PICK
-from tests.e2e.house import BOUND, MODELS, House, Json, body_of, frames_of, playing, standing, unpaired
+from tests.e2e.house import MODELS, House, Json, body_of, frames_of, playing, standing, unpaired
+from tests.patience import BOUND
 
 from legato import ToolContext, tool
 from legato.core import events as e
 from legato.core.blocks import TextBlock, ToolResultBlock, ToolUseBlock
 from legato.core.fold import Turn, fold
 from legato.observability import process
-from legato.ports import Store
 from legato.testing.check import signatures_in
 from legato.testing.script import Wire
 from legato.testing.store import FaultyStore
@@ -452,17 +452,12 @@ async def test_a_cancelled_request_is_counted_and_said_to_be_an_estimate(wire: W
 
 async def test_a_cancel_hangs_up_though_the_store_stands_still(tmp_path: Path) -> None:
     """P6, P11: nothing that is stored is waited for between the cancel and the vendor's socket."""
-    faulty: list[FaultyStore] = []
-
-    def around(store: Store) -> Store:
-        faulty.append(FaultyStore(store))
-        return faulty[0]
-
-    async with playing(tmp_path, around=around) as (house, upstream):
+    store = FaultyStore()
+    async with playing(tmp_path, around=store.over) as (house, upstream):
         upstream.enqueue(Script([Say("Talking."), Gate("here")]))
         turn_id = await house.ask("Talk", model=MODELS["anthropic"])
         await upstream.reached("here")
-        faulty[0].hold()
+        store.hold()
         answers: list[Json] = []
 
         async def cancel() -> None:
@@ -473,7 +468,7 @@ async def test_a_cancel_hangs_up_though_the_store_stands_still(tmp_path: Path) -
             await upstream.hung_up(1)
             assert answers == []
         assert answers[0]["stored"] is False
-        faulty[0].back()
+        store.back()
         check_cancelled(await house.folded(turn_id))
 
 

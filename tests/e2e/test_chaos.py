@@ -22,7 +22,6 @@ from legato import ToolContext, ToolError, tool
 from legato.core import events as e
 from legato.core.blocks import ToolResultBlock, ToolUseBlock
 from legato.core.fold import Turn, fold
-from legato.ports import Store
 from legato.testing.store import FaultyStore
 from legato.testing.upstream import (
     Answer,
@@ -212,23 +211,18 @@ async def test_whatever_happens_every_turn_ends_as_it_was_said(
     seed: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.ERROR, logger="legato")
-    faults: list[FaultyStore] = []
-
-    def around(store: Store) -> Store:
-        faults.append(FaultyStore(store))
-        return faults[0]
-
+    store = FaultyStore()
     tools = (look, look_in_thread, act)
-    async with playing(tmp_path, tools=tools, around=around, grace=0.1) as (house, upstream):
+    async with playing(tmp_path, tools=tools, around=store.over, grace=0.1) as (house, upstream):
         upstream._default = Vendor(seed).answer
         people = [Person(house, f"chat-{number}", 100 * seed + number) for number in range(CHATS)]
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(trouble, faults[0], seed)
+            tasks.start_soon(trouble, store, seed)
             async with anyio.create_task_group() as lives:
                 for person in people:
                     lives.start_soon(person.live)
             tasks.cancel_scope.cancel()
-        faults[0].back()
+        store.back()
         assert upstream.refused == []
         assert not any(unpaired(request.body) for request in upstream.requests)
         for person in people:

@@ -16,13 +16,13 @@ import pytest
 from tests.conformance.witness import Witness, agree
 from tests.core.test_verifying import found_in
 from tests.e2e.asking import answer, asked, owners, rests, result
-from tests.e2e.house import BOUND, MODELS, Child, House, configured, playing, serving, spawned, upstream_environ
+from tests.e2e.house import MODELS, Child, House, configured, playing, serving, spawned, upstream_environ
+from tests.patience import BOUND
 
 from legato import tool
 from legato.core import events as e
 from legato.core.blocks import ToolResultBlock
 from legato.core.records import LEASE_SECONDS
-from legato.ports import Store
 from legato.runtime.owning.lease import RENEW_SECONDS
 from legato.testing.chance import Chance
 from legato.testing.clock import JumpingClock
@@ -235,19 +235,14 @@ class Two(NamedTuple):
 async def two(folder: Path) -> AsyncIterator[Two]:
     """The first runs what it is asked, the second one is this process."""
     clock = JumpingClock(folder / "clock")
-    stores: list[FaultyStore] = []
-
-    def around(store: Store) -> FaultyStore:
-        stores.append(FaultyStore(store))
-        return stores[0]
-
+    store = FaultyStore()
     async with Upstream.open() as upstream:
         environ = upstream_environ(upstream)
         async with (
             spawned(folder, environ=environ, clock=clock) as first,
-            serving(configured(folder, environ=environ), clock=clock, around=around) as second,
+            serving(configured(folder, environ=environ), clock=clock, around=store.over) as second,
         ):
-            yield Two(first, second, stores[0], upstream, clock)
+            yield Two(first, second, store, upstream, clock)
 
 
 @pytest.mark.slow

@@ -12,7 +12,6 @@ import anyio.lowlevel
 import httpx
 import pytest
 from tests.e2e.house import (
-    BOUND,
     MODELS,
     Child,
     Visitor,
@@ -23,6 +22,7 @@ from tests.e2e.house import (
     unpaired,
     upstream_environ,
 )
+from tests.patience import BOUND
 
 from legato import tool
 from legato.core import events as e

@@ -15,7 +15,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 from tests.e2e.holder import locked
-from tests.e2e.house import BOUND, MODELS, Child, playing, spawned
+from tests.e2e.house import MODELS, Child, playing, spawned
+from tests.patience import BOUND, until
 
 from legato.core import events as e
 from legato.observability import process
@@ -28,6 +29,8 @@ AFTER_DRAIN = 5
 """Seconds that a stop may take beyond the drain (docs/cli.md)."""
 AT_ONCE = 2
 """Seconds after a second signal."""
+LOOK = 0.02
+"""Seconds between two looks at what another process does."""
 
 TOOLS = '''
 import time
@@ -83,12 +86,6 @@ async def running(child: Child, *steps: dict[str, object]) -> str:
     return turn_id
 
 
-async def until(true: Callable[[], bool]) -> None:
-    with anyio.fail_after(BOUND):
-        while not true():  # noqa: ASYNC110 - of another process
-            await anyio.sleep(0.02)
-
-
 # What may hold a stop
 
 
@@ -114,7 +111,7 @@ async def tool_that_ends_for_nobody(child: Child, _: Path) -> AsyncIterator[None
 @contextlib.asynccontextmanager
 async def tool_on_the_loop(child: Child, folder: Path) -> AsyncIterator[None]:
     await started(child, {"wait": 0.5}, {"tool": "blocking", "input": {}})
-    await until((folder / "held").exists)
+    await until((folder / "held").exists, every=LOOK)
     yield
 
 
@@ -213,7 +210,7 @@ async def test_a_second_signal_after_the_drain_ends_it_at_once_too(tmp_path: Pat
     """The listeners are closed, and what is left to do is done outside the server."""
     async with troubled(tmp_path, trouble, drain=0) as child:
         child.signal(signal.SIGTERM)
-        await until(lambda: refuses(child.port))
+        await until(lambda: refuses(child.port), every=LOOK)
         with contextlib.suppress(ProcessLookupError):  # it may have ended by then
             child.signal(signal.SIGTERM)
         with anyio.fail_after(AT_ONCE):

@@ -15,14 +15,14 @@ import anyio.abc
 import anyio.lowlevel
 import httpx
 import pytest
-from tests.e2e.house import BOUND, MODELS, House, Json, configured, playing, serving
+from tests.e2e.house import MODELS, House, Json, configured, playing, serving
+from tests.patience import BOUND
 
 from legato import ToolContext, tool
 from legato.core import events as e
 from legato.core.blocks import ToolResultBlock, ToolUseBlock
 from legato.core.fold import Turn, fold
 from legato.observability import process
-from legato.ports import Store
 from legato.runtime.reading.following import SQUASH_FROM
 from legato.runtime.reading.live import KEPT_LINES
 from legato.testing.store import FaultyStore
@@ -244,21 +244,16 @@ async def _drop(house: House, turn_id: str, read: int, reset: bool) -> None:
 @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
 async def test_a_turn_whose_poster_hangs_up_before_the_answer_ends_all_the_same(accept: str, tmp_path: Path) -> None:
     """Hazard 2: the tab is closed before the first token, or before the 202."""
-    faults: list[FaultyStore] = []
-
-    def faulty(store: Store) -> Store:
-        faults.append(FaultyStore(store))
-        return faults[0]
-
-    async with playing(tmp_path, tools=TOOLS, around=faulty) as (house, upstream):
+    store = FaultyStore()
+    async with playing(tmp_path, tools=TOOLS, around=store.over) as (house, upstream):
         upstream.enqueue(Script([Say("I answer.")]))
-        faults[0].hold("begin")
+        store.hold("begin")
         body = b'{"turn_id":"mine","input":"Are you there?","model":"anthropic/claude-sonnet-4-5"}'
         await drop_at(house, post_turn(body, accept), 0, reset=True)
-        await faults[0].reached("begin")
+        await store.reached("begin")
         # The server has noticed by now, or notices while it goes on.
         await house.get("/livez")
-        faults[0].back()
+        store.back()
         with anyio.fail_after(BOUND):
             while (await house.client.get("/v1/turns/mine")).status_code == 404:
                 await anyio.lowlevel.checkpoint()

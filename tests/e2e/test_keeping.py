@@ -13,7 +13,6 @@ import httpx
 import pytest
 from tests.e2e.asking import PICK, asked, give, rests
 from tests.e2e.house import (
-    BOUND,
     MODELS,
     Child,
     Json,
@@ -27,13 +26,13 @@ from tests.e2e.house import (
     unpaired,
     upstream_environ,
 )
+from tests.patience import BOUND
 
 from legato import tool
 from legato.core import events as e
 from legato.core.blocks import ToolResultBlock, ToolUseBlock
 from legato.core.fold import Turn, fold
 from legato.observability import process
-from legato.ports import Store
 from legato.testing.store import FaultyStore
 from legato.testing.upstream import Answer, Call, Failure, Gate, Say, Script, Think, Upstream
 
@@ -269,17 +268,12 @@ async def test_a_second_server_on_the_same_file_ends_no_turn_of_the_first(tmp_pa
 
 @contextlib.asynccontextmanager
 async def faulty(folder: Path, **flags: Json) -> AsyncIterator[tuple[Stage, FaultyStore]]:
-    faults: list[FaultyStore] = []
-
-    def around(store: Store) -> Store:
-        faults.append(FaultyStore(store))
-        return faults[0]
-
-    async with playing(folder, tools=(look, quick, save), around=around, grace=0.05, **flags) as stage:
+    store = FaultyStore()
+    async with playing(folder, tools=(look, quick, save), around=store.over, grace=0.05, **flags) as stage:
         try:
-            yield stage, faults[0]
+            yield stage, store
         finally:
-            faults[0].back()
+            store.back()
 
 
 @contextlib.asynccontextmanager
@@ -525,23 +519,18 @@ async def test_a_turn_the_store_refuses_ends_alone_and_its_chat_goes_on(tmp_path
 
 async def test_a_store_that_stays_away_ends_the_turn_and_takes_the_chat_back_once_it_is_there(tmp_path: Path) -> None:
     """P6: past the retry window the turn ends as ``persistence_failed``, said to readers; later the row says so too."""
-    faults: list[FaultyStore] = []
-
-    def around(store: Store) -> Store:
-        faults.append(FaultyStore(store))
-        return faults[0]
-
-    async with playing(tmp_path, around=around) as (house, upstream):
+    store = FaultyStore()
+    async with playing(tmp_path, around=store.over) as (house, upstream):
         upstream.enqueue(Script([Say("Talking"), Gate("here"), Say(" on")]))
         started = await house.post("Talk", model=MODELS["anthropic"])
         turn_id = started["assistant_turn"]["id"]
         await upstream.reached("here")
-        faults[0].away("write", "claim")
+        store.away("write", "claim")
         with hasty(house, retry_window=0.1):
             async with reading(house, turn_id) as events:
                 upstream.release("here")
         assert _error(events) == "persistence_failed"
-        faults[0].back()
+        store.back()
         assert (await house.folded(turn_id)).status == "error"
         await go_on(house, upstream, started["chat"]["id"])
 
@@ -551,17 +540,12 @@ async def test_a_store_that_is_too_far_behind_costs_new_turns_and_only_as_long_a
     retry_window: float, tmp_path: Path
 ) -> None:
     """P12: ``store_behind`` with both numbers, while what was said waits or until it is given up on; not after."""
-    faults: list[FaultyStore] = []
-
-    def around(store: Store) -> Store:
-        faults.append(FaultyStore(store))
-        return faults[0]
-
-    async with playing(tmp_path, around=around, limits__unsaved_bytes=2_000) as (house, upstream):
+    store = FaultyStore()
+    async with playing(tmp_path, around=store.over, limits__unsaved_bytes=2_000) as (house, upstream):
         upstream.enqueue(Script([Gate("here"), Say("word " * 100), Gate("said")]))
         turn_id = await house.ask("Talk", model=MODELS["anthropic"])
         await upstream.reached("here")
-        faults[0].away("write", "claim")
+        store.away("write", "claim")
         journal, body = house.service._journal, {"input": "And I?", "model": MODELS["anthropic"]}
         with hasty(house, retry_window=retry_window, persist_timeout=0.1):
             async with reading(house, turn_id) as events:
@@ -572,7 +556,7 @@ async def test_a_store_that_is_too_far_behind_costs_new_turns_and_only_as_long_a
                 if retry_window < 1:
                     while len(house.service._running):
                         await anyio.lowlevel.checkpoint()
-                faults[0].back()
+                store.back()
                 upstream.release("said")
         assert (refused.status_code, refused.json()["code"], refused.json()["limit"]) == (503, "store_behind", 2_000)
         assert refused.json()["actual"] > 2_000

@@ -12,7 +12,8 @@ import anyio
 import anyio.to_thread
 import httpx
 import pytest
-from tests.e2e.house import BOUND, MODELS, Child, results_in, spawned, unpaired, upstream_environ
+from tests.e2e.house import MODELS, Child, results_in, spawned, unpaired, upstream_environ
+from tests.patience import BOUND
 
 from legato.core import events as e
 from legato.core.blocks import TextBlock, ToolResultBlock

@@ -11,7 +11,8 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
-from tests.e2e.house import BOUND, MODELS, House, Json, playing
+from tests.e2e.house import MODELS, House, Json, playing
+from tests.patience import BOUND
 
 from legato.core import events as e
 from legato.core.fold import fold

@@ -7,11 +7,11 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from tests.e2e.house import BOUND, MODELS, House, configured, playing, serving, upstream_environ
+from tests.e2e.house import MODELS, House, configured, playing, serving, upstream_environ
+from tests.patience import BOUND
 
 from legato.core import events as e
 from legato.core.resuming import RECOVERED, RECOVERIES, RELEASED
-from legato.ports import Store
 from legato.runtime.owning.owner import this_process
 from legato.testing.store import FaultyStore
 from legato.testing.upstream import Gate, Say, Script, Upstream
@@ -55,18 +55,12 @@ async def seen(house: House, turn_id: str) -> set[str]:
 async def test_a_turn_that_nobody_runs_is_recovering_until_it_goes_on(
     owner: str | None, lease: str | None, tmp_path: Path
 ) -> None:
-    stores: list[FaultyStore] = []
-
-    def around(store: Store) -> Store:
-        stores.append(FaultyStore(store))
-        stores[0].hold("claim")
-        return stores[0]
-
+    store = FaultyStore()
+    store.hold("claim")
     async with Upstream.open() as upstream:
         turn_id = await left(tmp_path, upstream, owner=owner, lease=lease)
         upstream.enqueue(Script([Say("All of it."), Gate("on")]))
-        async with serving(configured(tmp_path, environ=upstream_environ(upstream)), around=around) as house:
-            (store,) = stores
+        async with serving(configured(tmp_path, environ=upstream_environ(upstream)), around=store.over) as house:
             await store.reached("claim", patience=BOUND)
             before = await seen(house, turn_id)
             store.back()
@@ -94,14 +88,8 @@ async def test_a_turn_of_another_machine_runs_as_long_as_its_lease_does(tmp_path
 @pytest.mark.parametrize("lost", ["begin", "claim"])
 async def test_a_turn_that_a_server_was_given_unheard_does_not_run_for_ever(lost: str, tmp_path: Path) -> None:
     """The store did it and could not say so: the server has the turn, lives on, and does not know."""
-    stores: list[FaultyStore] = []
-
-    def around(store: Store) -> Store:
-        stores.append(FaultyStore(store))
-        return stores[0]
-
-    async with playing(tmp_path, around=around) as (house, upstream):
-        (store,) = stores
+    store = FaultyStore()
+    async with playing(tmp_path, around=store.over) as (house, upstream):
         upstream.enqueue(Script([Say("First."), Gate("talking")]), Script([Say("Second.")]))
         post = {"input": "Two", "turn_id": "two", "model": MODELS["anthropic"]}
         if lost == "begin":

@@ -9,15 +9,14 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import anyio
-import anyio.lowlevel
 import pytest
-from tests.e2e.house import BOUND, MODELS, House, Json, Stage, playing
+from tests.e2e.house import MODELS, House, Json, Stage, playing
 from tests.e2e.joined import reading
+from tests.patience import until
 
 from legato.core import events as e
 from legato.core.fold import fold
@@ -101,12 +100,6 @@ async def on(disk: Disk, folder: Path, **flags: Json) -> AsyncIterator[Stage]:
             yield stage
         finally:
             disk.let_all_go()
-
-
-async def until(true: Callable[[], object]) -> None:
-    with anyio.fail_after(BOUND):
-        while not true():
-            await anyio.lowlevel.checkpoint()
 
 
 def text_of(read: list[e.Event]) -> str:

@@ -8,11 +8,11 @@ from typing import get_args
 import anyio
 import anyio.lowlevel
 import pytest
-from tests.e2e.house import BOUND, MODELS, House, Json, configured, playing, serving, unpaired, upstream_environ
+from tests.e2e.house import MODELS, House, Json, configured, playing, serving, unpaired, upstream_environ
+from tests.patience import BOUND
 
 from legato import ToolContext, tool
 from legato.core import events as e
-from legato.ports import Store
 from legato.testing.script import Wire
 from legato.testing.store import FaultyStore
 from legato.testing.upstream import Call, Gate, Say, Script, Upstream
@@ -193,17 +193,12 @@ async def test_a_steer_outlives_the_server_that_accepted_it(tmp_path: Path) -> N
 
 
 async def test_a_steer_is_answered_only_once_it_is_stored(tmp_path: Path) -> None:
-    faulty: list[FaultyStore] = []
-
-    def around(store: Store) -> Store:
-        faulty.append(FaultyStore(store))
-        return faulty[0]
-
-    async with playing(tmp_path, around=around) as (house, upstream):
+    store = FaultyStore()
+    async with playing(tmp_path, around=store.over) as (house, upstream):
         upstream.enqueue(Script([Say("Talking."), Gate("talking")]), Script([Say("Short.")]))
         turn_id = await house.ask("Talk", model=MODELS["anthropic"])
         await upstream.reached("talking")
-        faulty[0].hold("write")
+        store.hold("write")
         answered: list[Json] = []
 
         async def say() -> None:
@@ -213,7 +208,7 @@ async def test_a_steer_is_answered_only_once_it_is_stored(tmp_path: Path) -> Non
             tasks.start_soon(say)
             await house.until(turn_id, lambda event: isinstance(event, e.Steer))
             assert answered == []
-            faulty[0].back()
+            store.back()
         upstream.release("talking")
         events = await house.followed(turn_id)
     assert [state for _, state in states(events)] == ["accepted", "delivered"]

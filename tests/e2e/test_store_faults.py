@@ -20,7 +20,6 @@ import pytest
 from tests.e2e.asking import answer, asked, rests, result
 from tests.e2e.holder import locked
 from tests.e2e.house import (
-    BOUND,
     MODELS,
     Json,
     Stage,
@@ -33,6 +32,7 @@ from tests.e2e.house import (
     upstream_environ,
 )
 from tests.e2e.joined import reading
+from tests.patience import BOUND, until
 
 from legato import tool
 from legato.core import events as e
@@ -107,12 +107,6 @@ def left(folder: Path) -> list[str]:
     """Of the spool."""
     spool = spool_of(folder)
     return [path.name for path in spool.iterdir()] if spool.is_dir() else []
-
-
-async def until(true: Callable[[], object], *, patience: float = BOUND) -> None:
-    with anyio.fail_after(patience):
-        while not true():
-            await anyio.lowlevel.checkpoint()
 
 
 def text_of(events: list[e.Event]) -> str:

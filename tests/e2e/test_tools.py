@@ -15,14 +15,14 @@ from typing import get_args
 import anyio
 import anyio.to_thread
 import pytest
-from tests.e2e.house import BOUND, MODELS, House, Json, playing, results_in, tool_results, unpaired
+from tests.e2e.house import MODELS, House, Json, playing, results_in, tool_results, unpaired
+from tests.patience import BOUND
 
 from legato import ToolContext, ToolError, formatter, tool
 from legato.core import events as e
 from legato.core.blocks import ToolResultBlock, ToolUseBlock
 from legato.core.fold import Turn
 from legato.observability import process
-from legato.ports import Store
 from legato.testing.check import check_growth
 from legato.testing.script import Wire
 from legato.testing.store import FaultyStore
@@ -84,11 +84,7 @@ async def test_a_write_starts_only_once_its_response_has_ended_and_its_intent_is
 ) -> None:
     """P2, P7: held while the model talks, then while the store hangs."""
     ran: list[list[tuple[object, ...]]] = []
-    faults: list[FaultyStore] = []
-
-    def faulty(store: Store) -> Store:
-        faults.append(FaultyStore(store))
-        return faults[0]
+    store = FaultyStore()
 
     @tool(effect="write")
     async def act(what: str, *, ctx: ToolContext) -> str:
@@ -106,8 +102,7 @@ async def test_a_write_starts_only_once_its_response_has_ended_and_its_intent_is
         """Reads."""
         return "seen"
 
-    async with playing(tmp_path, tools=(act, look), around=faulty) as (house, upstream):
-        store = faults[0]
+    async with playing(tmp_path, tools=(act, look), around=store.over) as (house, upstream):
         upstream.enqueue(Script([Call("act", {"what": "it"}), Call("look"), Gate("talking")]))
         turn_id = await house.ask("Act", model=MODELS[wire])
         # The read behind it was started and has ended: so the write was ready too, and is held.

@@ -12,7 +12,8 @@ import anyio
 import pytest
 from tests.conformance.witness import Witness, agree
 from tests.core.test_verifying import found_in
-from tests.e2e.house import BOUND, MODELS, Visitor, spawned, upstream_environ
+from tests.e2e.house import MODELS, Visitor, spawned, upstream_environ
+from tests.patience import BOUND
 
 from legato.core import events as e
 from legato.testing.chance import Chance

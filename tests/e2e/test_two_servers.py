@@ -10,7 +10,8 @@ import anyio
 import anyio.lowlevel
 import httpx
 import pytest
-from tests.e2e.house import BOUND, MODELS, Child, House, configured, serving, spawned, upstream_environ
+from tests.e2e.house import MODELS, Child, House, configured, serving, spawned, upstream_environ
+from tests.patience import BOUND
 
 from legato.core import events as e
 from legato.ports import Store
@@ -85,14 +86,9 @@ async def test_a_steer_that_was_taken_is_said_though_its_turn_ends_at_once_elsew
     times: int, tmp_path: Path
 ) -> None:
     """It comes in the second in which the owner has not looked: it is taken and said, or refused and not said."""
-    stores: list[FaultyStore] = []
-
-    def around(store: Store) -> Store:
-        stores.append(FaultyStore(store))
-        return stores[0]
-
+    store = FaultyStore()
     answers: list[httpx.Response] = []
-    async with two(tmp_path, around=around) as (first, second, upstream):
+    async with two(tmp_path, around=store.over) as (first, second, upstream):
         await talking(first, upstream)
         upstream.enqueue(Script([Say("Short.")]))
 
@@ -102,7 +98,7 @@ async def test_a_steer_that_was_taken_is_said_though_its_turn_ends_at_once_elsew
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(say)
-            await stores[0].reached("steers")  # it lies in the store
+            await store.reached("steers")  # it lies in the store
             upstream.release("talking")
         turn = await first.folded("mine")
         await say()

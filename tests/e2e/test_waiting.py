@@ -15,7 +15,6 @@ import pytest
 from msgspec import UNSET
 from tests.e2e.asking import PICK, answer, asked, give, has_given, owners, rests, result, results, row_of
 from tests.e2e.house import (
-    BOUND,
     MODELS,
     Child,
     Json,
@@ -28,6 +27,7 @@ from tests.e2e.house import (
     unpaired,
     upstream_environ,
 )
+from tests.patience import BOUND
 
 from legato import InputNeeded, NotNow, ToolContext, tool
 from legato.core import events as e

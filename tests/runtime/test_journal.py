@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
-import anyio.lowlevel
 import pytest
+from tests.patience import until
 from tests.runtime.faults import FaultyStore
 from tests.stores.values import Make, lines
 
@@ -163,12 +163,6 @@ class OneByOne(FaultyStore):
             if write.turn_id in self.stale:
                 raise StaleEpoch("somebody else owns it", turn_id=write.turn_id)
         await MemoryStore.write(self, writes)
-
-
-async def until(true: Callable[[], object]) -> None:
-    with anyio.fail_after(10):
-        while not true():
-            await anyio.lowlevel.checkpoint()
 
 
 def waited_for() -> Callable[[int], Callable[[], bool]]:

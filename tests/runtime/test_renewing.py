@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
-import anyio.lowlevel
+from tests.patience import BOUND, until
 
 from legato.observability import process
 from legato.runtime.owning.lease import RENEW_SECONDS, Lease
@@ -14,8 +14,6 @@ from legato.runtime.owning.renewing import MOST_OPEN, Renewing
 from legato.stores.memory import MemoryStore
 from legato.testing.clock import JumpingClock
 from legato.testing.store import FaultyStore
-
-WAIT = 10.0
 
 
 class Watched(JumpingClock):
@@ -71,12 +69,6 @@ async def kept() -> AsyncIterator[Kept]:
         await anyio.wait_all_tasks_blocked()
         yield one
         tasks.cancel_scope.cancel()
-
-
-async def until(true: Callable[[], object]) -> None:
-    with anyio.fail_after(WAIT):
-        while not true():
-            await anyio.lowlevel.checkpoint()
 
 
 async def test_it_is_renewed_each_time_it_is_due() -> None:
@@ -138,7 +130,7 @@ async def test_an_answer_that_comes_when_the_lease_is_over_saves_no_turn_that_ra
     one = Kept()
     one.store.hold("renew")
     one.pass_by(25)
-    with anyio.fail_after(WAIT):
+    with anyio.fail_after(BOUND):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(renewing(one)._renew, one.lease.sent())
             await one.store.reached("renew")
