@@ -29,7 +29,6 @@ def test_every_promise_holds_while_a_server_is_killed_stopped_and_starved(seed: 
     assert report.accepted == report.ended == SHORT - report.steered - report.refused
     assert report.tolls.keys() & {"kill", "torn spool", "restart"}
     assert report.events > SHORT
-    assert report.came > report.readers  # some were cut off and came back
 
 
 @pytest.mark.slow
@@ -41,6 +40,7 @@ def test_every_promise_holds_through_five_hundred_turns(tmp_path: Path) -> None:
     assert report.accepted == report.ended == 500 - report.steered - report.refused
     assert report.tolls["frozen 34 s"].times == 1
     assert report.tolls["torn spool"].times
+    assert report.came > report.readers  # some were cut off and came back
 
 
 def test_a_seed_gives_the_same_plan_again_and_another_seed_another() -> None:

@@ -88,8 +88,8 @@ def _checked(declared: FormatterDeclaration) -> FormatterDeclaration:
         inspect.signature(function).bind(None)
     except TypeError:
         raise ConfigError(f"{title}: it takes one argument, the output") from None
-    except ValueError:
-        pass  # some built-in functions have no signature to look at
+    except (NameError, ValueError):
+        pass  # some built-in functions have none to look at, and from 3.14 on annotations are evaluated for it
     return declared
 
 

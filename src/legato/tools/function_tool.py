@@ -227,5 +227,5 @@ class FunctionTool:
             inspect.signature(function).bind(None)
         except TypeError:
             self._refuse(f"{option} must take one argument, {what}")
-        except ValueError:
-            pass  # some built-in functions have no signature to look at
+        except (NameError, ValueError):
+            pass  # some built-in functions have none to look at, and from 3.14 on annotations are evaluated for it

@@ -14,11 +14,11 @@ _STREAMS = (collections.abc.AsyncIterator, collections.abc.AsyncGenerator, colle
 def not_a_stream_of_text(function: Callable[..., object], local_names: Mapping[str, object]) -> str | None:
     """What is wrong with its return annotation, and what to do. None where it is right, missing, or cannot be read."""
     function = inspect.unwrap(function)
-    written = getattr(function, "__annotations__", {}).get("return", inspect.Signature.empty)
-    if written is inspect.Signature.empty:
-        return None
-    holder = types.SimpleNamespace(__annotations__={"return": written})
     try:
+        written = getattr(function, "__annotations__", {}).get("return", inspect.Signature.empty)
+        if written is inspect.Signature.empty:
+            return None
+        holder = types.SimpleNamespace(__annotations__={"return": written})
         hints = typing.get_type_hints(holder, getattr(function, "__globals__", {}), dict(local_names))
     except Exception:  # noqa: BLE001 - evaluating an annotation runs whatever is written there; what it yields will tell
         return None
