@@ -74,7 +74,8 @@ def line(
 
 
 def cancel(*, mode: CancelMode = "now", at: float = 0.0, last_seq: int = 3, alone: bool = False) -> GivenCancel:
-    return GivenCancel(mode=mode, status=202, stored=True, at=at, last_seq=last_seq, alone=alone)
+    """Asked a minute before it was answered."""
+    return GivenCancel(mode=mode, status=202, stored=True, asked=at - 60, at=at, last_seq=last_seq, alone=alone)
 
 
 ONCE = [line("begun"), line("effect")]
@@ -297,6 +298,8 @@ def test_a_tool_that_started_after_a_cancel_is_found() -> None:
     now = one.ended or 0.0
     one.cancels = [cancel(at=now, last_seq=4, alone=True)]
     assert broken(one) == ["P11"]
+    one.cancels = [msgspec.structs.replace(cancel(at=now, last_seq=4, alone=True), asked=now)]
+    assert broken(one) == []  # it had begun before, in a server whose last words were not stored
     one.cancels = [cancel(at=now, last_seq=5, alone=True)]
     assert broken(one) == []
     assert broken(one, [line("begun", at=now + 10), line("effect")]) == ["P11"]

@@ -38,7 +38,9 @@ def started_after_a_cancel(seen: Seen) -> Iterator[str]:
         if cancel.mode != "now":
             continue
         if cancel.alone:
-            late = {(start.seq, start.said) for start in starts if start.seq > cancel.last_seq}
+            # One that was heard before is no longer in the turn: its server was killed before it was stored (P5).
+            heard = [start for start in starts if start.at > cancel.asked]
+            late = {(start.seq, start.said) for start in heard if start.seq > cancel.last_seq}
             yield from (f"{said} began at {seq}, after a cancel at {cancel.last_seq}" for seq, said in sorted(late))
         for line in seen.effects:
             after = seen.world.calm(cancel.at, line.at)

@@ -36,10 +36,12 @@ PICK: Final = {
 
 
 class Said(NamedTuple):
-    """An answer. ``alone``: while it was asked for, one server was up and no fault there."""
+    """An answer. ``asked`` is since when, in monotonic seconds; ``alone``: meanwhile one server was up and no fault
+    there."""
 
     status: int
     text: str
+    asked: float = 0.0
     alone: bool = False
 
     @property
@@ -143,6 +145,7 @@ class Users:
             mode=planned.mode,
             status=said.status,
             stored=shown["stored"],
+            asked=said.asked,
             at=now,
             last_seq=shown["last_seq"],
             alone=said.alone,
@@ -264,12 +267,12 @@ class Users:
         last = Said(0, "nobody answered")
         until = time.monotonic() + self._patience / 2
         while time.monotonic() < until:
-            life, alone = self._servers.life, self._servers.alone
+            life, alone, asked = self._servers.life, self._servers.alone, time.monotonic()
             try:
                 async with self._session.post(self.url() + path, json=body) as answer:
                     text = await answer.text()
                     still = alone and self._servers.alone and life == self._servers.life
-                    last = Said(answer.status, text, alone=still)
+                    last = Said(answer.status, text, asked, alone=still)
                 # Of two who make a chat at once, one is told that it is there now.
                 if last.status < 500 and last.status != 429 and "chat_id_taken" not in last.text:
                     return last
