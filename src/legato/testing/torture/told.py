@@ -25,8 +25,8 @@ class Window(NamedTuple):
 
 class GivenCancel(msgspec.Struct, frozen=True, kw_only=True):
     """``stored``: its answer said that it is on the turn's row. ``asked`` is when it was sent, ``at`` when the answer
-    was there, in monotonic seconds; ``last_seq`` what it showed the turn up to. ``alone``: one server was up and no fault
-    there meanwhile, so that whoever answered owned the turn, or nobody did."""
+    was there, in monotonic seconds; ``last_seq`` what it showed the turn up to. ``alone``: one server was up meanwhile
+    and no fault there, so that whoever answered owned the turn, or nobody did."""
 
     mode: CancelMode
     status: int
