@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -223,6 +224,26 @@ async def test_a_full_disk_is_an_error_result(kind: str, monkeypatch: pytest.Mon
     said = "the tool ran, but its output found no room on disk: No space left on device"
     assert finished.error == CallError("output_too_large", said)
     assert finished.outcome == "error"
+
+
+@pytest.mark.parametrize("missing", [MIB, 100])
+async def test_a_disk_that_fills_up_within_a_stream_ends_its_call_and_raises_nothing(missing: int) -> None:
+    """The last bytes lie in Python's own buffer when the disk is full, and closing the file tries them again."""
+
+    @tool
+    async def streaming() -> AsyncIterator[str]:
+        """x"""
+        while True:
+            yield "x" * (LARGE + 1)
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * (LARGE + 1) - missing, hard))
+    try:
+        finished = await Bench(streaming).run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    said = "the tool ran, but its output found no room on disk: File too large"
+    assert (finished.outcome, finished.error) == ("error", CallError("output_too_large", said))
 
 
 # who holds what

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
+from contextlib import suppress
 from typing import IO
 
 import anyio
@@ -109,9 +110,11 @@ class Spill:
         return (self._tail + self._buffer[-_TAIL:])[-_TAIL:]
 
     def _drop(self) -> None:
-        if self._file is not None:
-            self._file.close()
-        self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            # The last kilobytes that found no room are tried once more here, which raises; it is closed all the same.
+            with suppress(OSError):
+                file.close()
         self._buffer.clear()
 
 
