@@ -100,8 +100,9 @@ async def test_a_tool_that_is_gone_is_unknown() -> None:
     assert await Bench().reconcile("gone") == UNKNOWN
 
 
-async def test_an_output_that_is_no_json_says_that_it_ran() -> None:
-    finished = await Bench(pays(lambda _: object())).reconcile()
+@pytest.mark.parametrize("dead", [True, False])
+async def test_an_output_that_is_no_json_says_that_it_ran(dead: bool) -> None:
+    finished = await Bench(pays(lambda _: object())).reconcile(dead=dead)
     assert finished.error == CallError("not_json", "the tool ran, but what it returned is not JSON: object is not JSON")
 
 

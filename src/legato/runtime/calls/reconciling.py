@@ -53,37 +53,43 @@ class Reconciling:
         ask = None if tool is None else tool.reconcile
         if tool is None or ask is None:
             return await self._finished("unknown", None, UNKNOWN)
-        end = await self._asked(tool, partial(ask, key))
-        outcome, output, error = self._meaning(end)
+        watch = self._watch(tool)
+        end = await self._asked(partial(ask, key), watch)
+        happened = isinstance(end, Returned) and end.value is not None
+        if isinstance(end, Returned) and happened:
+            end = await self._workshop.outputs.whole_on_loop(end.value, tool, watch)
+        outcome, output, error = self._meaning(end, happened=happened)
         count("tool_reconciled", tool=tool.spec.name, outcome=outcome)
         return await self._finished(outcome, output, error)
 
-    async def _asked(self, tool: Tool, ask: Callable[[], object]) -> End:
-        """Within the tool's ``timeout``. It may block, and may give an awaitable."""
-        if self._cancel.cancelled:
-            return Returned(None)
+    def _watch(self, tool: Tool) -> Watch:
         started = time.monotonic()
-        watch = Watch(
+        return Watch(
             Whose(tool_name=tool.spec.name, source=tool.source, call_id=self._call_id, turn_id=self._turn_id),
             patience=Patience(tool.timeout, None, progress=lambda: started),
             cancel=self._cancel,
             grace=self._workshop.grace,
             left_behind=self._workshop.left_behind,
         )
+
+    async def _asked(self, ask: Callable[[], object], watch: Watch) -> End:
+        """Within the tool's ``timeout``. It may block, and may give an awaitable."""
+        if self._cancel.cancelled:
+            return Returned(None)
         end = await watch.in_thread(partial(_called, ask), self._workshop.threads)
         if isinstance(end, Returned) and inspect.isawaitable(end.value):
             end = await _awaited(end.value, watch)
-        if isinstance(end, Returned) and end.value is not None:
-            end = await self._workshop.outputs.whole_on_loop(end.value, tool, watch)
         if isinstance(end, Raised) and not isinstance(end.error, ToolError):
             watch.log_raised(end.error, "could not say what became of a call: its reconcile raised")
         return end
 
-    def _meaning(self, end: End) -> tuple[Outcome, Json | Spill, CallError | UnsetType]:
+    def _meaning(self, end: End, *, happened: bool) -> tuple[Outcome, Json | Spill, CallError | UnsetType]:
+        """``happened``: the outside has said that it did, whatever became of what it gave."""
         if isinstance(end, Returned) and end.value is not None:
             return "ok", end.value, UNSET
         if isinstance(end, Raised) and isinstance(end.error, ToolError) and end.error.code != NOT_ASKED:
-            return ("error", None, described(end.error)) if self._dead else ("unknown", None, NOT_YET)
+            sure = happened or self._dead
+            return ("error", None, described(end.error)) if sure else ("unknown", None, NOT_YET)
         return "unknown", None, UNKNOWN
 
     async def _finished(self, outcome: Outcome, output: Json | Spill, error: CallError | UnsetType) -> ToolFinished:
