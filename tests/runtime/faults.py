@@ -11,7 +11,8 @@ from legato.stores.memory import MemoryStore
 
 
 class FaultyStore(MemoryStore):
-    """``gate`` holds every write while it is not set; ``failures`` many writes fail; ``refused`` turns are refused."""
+    """``gate`` holds every write while it is not set; ``failures`` many writes fail; ``refused`` turns are refused,
+    and those that are ``broken`` meet a bug of the store."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -20,6 +21,7 @@ class FaultyStore(MemoryStore):
         self.failures = 0
         self.refused: set[str] = set()
         self.stale: set[str] = set()
+        self.broken: set[str] = set()
         self.tries: list[tuple[TurnWrite, ...]] = []
         self.tried = asyncio.Event()
 
@@ -33,6 +35,8 @@ class FaultyStore(MemoryStore):
         for write in writes:
             if write.turn_id in self.refused:
                 raise RowRefused("this row cannot be", turn_id=write.turn_id)
+            if write.turn_id in self.broken:
+                raise AttributeError("a bug")
             if write.turn_id in self.stale:
                 raise StaleEpoch("somebody else owns it", turn_id=write.turn_id)
         await super().write(writes)

@@ -263,6 +263,24 @@ async def test_past_the_window_an_end_is_said_otherwise_unless_the_store_may_hav
         assert kept.segment.lines == (error + b"\n" if fault == "is full" else said)
 
 
+async def test_a_write_that_breaks_costs_its_own_turns_and_the_journal_goes_on() -> None:
+    """Were it gone, nothing would be stored any more, and every turn would wait for ever."""
+    store = FaultyStore()
+    before = process.value("journal_broken")
+    async with running(store) as journal:
+        bad, good = await begun(store, journal), await begun(store, journal)
+        store.broken.add(bad.turn_id)
+        say(bad, 1)
+        with pytest.raises(PersistenceFailedError, match="the log says how"), anyio.fail_after(10):
+            await bad.stored()
+        said = say(good, 1)
+        with anyio.fail_after(10):
+            await good.stored()
+        assert await lines(store, good.turn_id) == said
+        assert journal.unsaved_bytes() == 0
+    assert process.value("journal_broken") == before + 1
+
+
 @pytest.mark.parametrize("fault", ["refused", "stale"])
 async def test_one_turns_own_fault_fails_it_alone(fault: str) -> None:
     store = FaultyStore()

@@ -30,6 +30,7 @@ COUNTERS: Final = MappingProxyType[str, tuple[str, Level, str]](
             "results read in the default form, since the formatter failed",
         ),
         "http_problems": ("requests", "counted", "requests refused"),
+        "journal_broken": ("store", "degraded", "writes that broke here, and cost their turns; the log says how"),
         "journal_rows_refused": ("store", "degraded", "turns that the store refused, and that ended for it"),
         "journal_write_retries": ("store", "counted", "writes tried again"),
         "lease_retries": ("store", "counted", "renewals of the lease asked for again"),

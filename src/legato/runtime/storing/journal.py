@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
 import anyio
@@ -366,14 +366,29 @@ class Journal:
     async def _flush(self) -> None:
         dirty, self._dirty = self._dirty, []
         group: _Group = [(tail, tail.take()) for tail in dirty if tail.failure is None]
-        await self._keep([(tail, tail.ended_as(tail.told, write)) for tail, write in group if tail.spooled])
-        group = [pair for pair in group if not pair[0].spooled]
+        await self._guarded(
+            self._keep, [(tail, tail.ended_as(tail.told, write)) for tail, write in group if tail.spooled]
+        )
+        await self._guarded(self._store_or_spool, [pair for pair in group if not pair[0].spooled])
+
+    async def _guarded(self, keep: Callable[[_Group], Awaitable[None]], group: _Group) -> None:
+        try:
+            await keep(group)
+        except Exception:  # the supervisor of what is stored: without it nothing of any turn would be any more
+            _logger.exception("a write of %d turns broke", len(group))
+            count("journal_broken")
+            self._fail(
+                [pair for pair in group if pair[0].failure is None],
+                PersistenceFailedError("the write broke; the log says how"),
+            )
+
+    async def _store_or_spool(self, group: _Group) -> None:
         if group:
             async with anyio.create_task_group() as tasks:
-                await self._store_or_spool(group, Tries(self._store, tasks))
+                await self._try_on(group, Tries(self._store, tasks))
                 tasks.cancel_scope.cancel()
 
-    async def _store_or_spool(self, group: _Group, tries: Tries) -> None:
+    async def _try_on(self, group: _Group, tries: Tries) -> None:
         asked = {tail.turn_id for tail, _ in group}
         failed, unsure = 0, False
         while group := [pair for pair in group if pair[0].failure is None]:
