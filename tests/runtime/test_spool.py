@@ -106,6 +106,28 @@ async def test_what_was_kept_comes_to_the_store_as_it_was_and_the_folder_is_empt
     assert names(spool.folder) == []
 
 
+async def test_numbers_of_any_size_come_to_the_store_as_they_were(tmp_path: Path) -> None:
+    """JSON has no largest one, and models write what they like into arguments."""
+    store, spool = FaultyStore(), Spool(tmp_path / "spool")
+    use = ToolUseBlock(
+        index=0,
+        round=1,
+        state="complete",
+        call_id="c",
+        tool_name="t",
+        origin="server",
+        input={"n": [2**64, -(2**63) - 1, 10**40, 1.5, "é\0"]},
+    )
+    turn_id = await begun(store)
+    said = make.said(turn_id, 1, 3, blocks=(use,))
+    await spool.keep([said])
+    await spool.set_aside([said])
+    (kept,) = kept_in(spool.folder)
+    assert (kept.turn_ids, kept.readable) == ((turn_id,), True)
+    assert await spool.drain(store)
+    assert store.tries == [(said,)]
+
+
 async def test_a_spool_that_was_never_needed_leaves_no_folder(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool")
     assert await spool.drain(FaultyStore())

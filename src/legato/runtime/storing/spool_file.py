@@ -31,6 +31,7 @@ GROUP_BYTES = 4_194_304
 
 _MADE = re.compile(r"\d{14}(?=-)")
 _decoder = msgspec.msgpack.Decoder(TurnWrite)
+_json_decoder = msgspec.json.Decoder(TurnWrite)
 
 
 class KeptSpool(msgspec.Struct, frozen=True, kw_only=True):
@@ -247,9 +248,16 @@ def _new_name(folder: Path) -> str:
 
 
 def _record(write: TurnWrite) -> bytes:
-    payload = msgspec.msgpack.encode(write)
+    payload = _payload(write)
     sizes = _SIZES.pack(len(payload), zlib.crc32(payload))
     return sizes + struct.pack(">I", zlib.crc32(sizes)) + payload
+
+
+def _payload(write: TurnWrite) -> bytes:
+    try:
+        return msgspec.msgpack.encode(write)
+    except OverflowError:  # a model's numbers may be larger than msgpack's; no map of msgpack begins as JSON's do
+        return msgspec.json.encode(write)
 
 
 def _header(data: bytes, at: int) -> tuple[int, int, int]:
@@ -268,7 +276,7 @@ def _records(data: bytes, at: int) -> Iterator[tuple[TurnWrite, int]]:
         if len(payload) < length or zlib.crc32(payload) != checksum:
             return
         try:
-            write = _decoder.decode(payload)
+            write = (_json_decoder if payload.startswith(b"{") else _decoder).decode(payload)
         except msgspec.DecodeError:  # of a version that has other records
             return
         at += _HEADER.size + length
