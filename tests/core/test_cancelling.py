@@ -112,6 +112,31 @@ def test_after_block_running_calls_are_told_and_answered() -> None:
     assert play.end() == "cancelled, cancelled"
 
 
+def test_after_block_nothing_begins_any_more_while_the_block_is_open() -> None:
+    """An eager ``write`` above all: it would have its effect, and be cancelled a moment later."""
+    play = Play(limits=TurnLimits(parallel_calls=2))
+    play.say(call(0), call(1, "eager_put"), call(2), opened(3), opened(4))
+    assert (play.started, play.intents) == ([0], [1])
+    play.say(AFTER_BLOCK)
+    play.store(1)
+    play.finish(0)
+    play.say(i.Delta(3, "{}"), i.BlockClosed(key=3))
+    assert play.started == [0]
+    play.say(i.BlockClosed(key=4))
+    assert [play.outcome(place) for place in (1, 2, 3)] == ["cancelled: cancelled"] * 3
+    assert play.end() == "cancelled, cancelled"
+
+
+@pytest.mark.parametrize("last", [ended("length"), ended("other"), ended("pause"), failed(), failed(FATAL)])
+def test_after_block_a_response_that_ends_within_the_block_is_the_end(last: i.Input) -> None:
+    play = Play()
+    play.say(call(0), opened(1), AFTER_BLOCK, last)
+    assert play.told == [0]
+    play.finish(0, "cancelled")
+    assert play.end() == "cancelled, cancelled"
+    assert len(play.asked) == 1
+
+
 def test_after_block_a_response_that_ends_before_another_block_is_the_end() -> None:
     play = Play()
     play.say(call(0, "post"), AFTER_BLOCK, ended())

@@ -60,6 +60,7 @@ class Calls:
         self._late: set[str] = {name for name, rule in tools.items() if rule.late}
         self._closed: tuple[Outcome, CallError] | None = None
         """The turn ends: what a call is answered with that stops now and would go on later."""
+        self._starts_no_more = False
 
     @property
     def open(self) -> list[Call]:
@@ -151,6 +152,8 @@ class Calls:
 
     def start_ready(self) -> None:
         """Begin every call that may run now: a ``read`` itself, a call with effects by its intent."""
+        if self._starts_no_more:
+            return
         self.join_twins()
         for call in startable(list(self._calls.values()), parallel=self._parallel):
             if call.has_effects and (call.resumed is not None or not call.intended):
@@ -163,7 +166,7 @@ class Calls:
 
     def intent_stored(self, call_id: str) -> None:
         call = self._calls.get(call_id)
-        if call is None or call.state != "intent":
+        if call is None or call.state != "intent" or self._starts_no_more:
             return
         call.intended, call.state = True, "sealed"
         if may_start(call):  # else early start was switched off meanwhile
@@ -175,6 +178,10 @@ class Calls:
             if call.origin == "client" and call.state == "sealed":
                 self._needs.ask(call, "client_tool")
                 call.state = "waiting"
+
+    def start_no_more(self) -> None:
+        """The turn stops with the block that is open: what would start now would be cancelled with it."""
+        self._starts_no_more = True
 
     def run_late(self, tool_name: str) -> None:
         """From now on its calls start once their response has ended."""

@@ -289,10 +289,9 @@ class TurnMachine:
         match ended.stop_reason:
             case "end" | "calls":
                 self._stop_round("committed", ended.stop_reason, ended.provider_reason)
-                if self._stops_after == "after_block":
-                    self._halt(BY_CANCEL, CANCELLED)
-                self._calls.commit()
-                self._calls.ask_clients()
+                if self._stops_after != "after_block":
+                    self._calls.commit()
+                    self._calls.ask_clients()
             case "pause":
                 self._stop_round("committed", "pause", ended.provider_reason)
                 if not self._out_of_rounds and self._stops_after is None:
@@ -428,6 +427,9 @@ class TurnMachine:
         if self._phase != "settling":
             return
         if self._ending is None:
+            if self._stops_after == "after_block":
+                self._halt(BY_CANCEL, CANCELLED)  # no block is left to be waited for, however the response ended
+                return
             self._calls.start_ready()
         if self._calls.open:
             if self._ending is not None or not self._calls.rest:
@@ -545,6 +547,8 @@ class TurnMachine:
             self._halt(BY_REPLACE if asked.drops else BY_CANCEL, CANCELLED)
         elif self._phase not in ("new", "waiting", "ended") and self._stops_after != "after_block":
             self._stops_after = asked.mode
+            if asked.mode == "after_block":
+                self._calls.start_no_more()
             self._settle()
 
     def _time_up(self, up: i.TimeUp) -> None:
