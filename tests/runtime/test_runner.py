@@ -145,29 +145,45 @@ async def test_a_provider_with_a_bug_ends_its_own_turn_in_an_error() -> None:
     assert turn.error.code == "internal"
 
 
-async def test_that_a_result_must_not_be_read_is_stored_before_its_response_has_ended() -> None:
-    """A next owner has to know it: the result itself says that all went well."""
-    store, ran = MemoryStore(), anyio.Event()
+async def correction_kept(store: MemoryStore) -> Reading:
+    """Once it is stored."""
+    kept: dict[str, Reading] = {}
+    while not kept:
+        [row] = await store.unended()
+        stored = await store.load(row.id)
+        kept = {} if stored is None else stored.readings
+        await anyio.lowlevel.checkpoint()
+    [reading] = kept.values()
+    return reading
+
+
+@pytest.mark.parametrize("runs", [False, True])
+async def test_that_a_result_must_not_be_read_is_stored_before_its_response_has_ended(runs: bool) -> None:
+    """A next owner has to know it: the result says that all went well, or will where the call runs again."""
+    store, began, released, said = MemoryStore(), anyio.Event(), anyio.Event(), anyio.Event()
+
+    @tool(name="look", effect="read")
+    async def waiting() -> str:
+        """x"""
+        began.set()
+        if runs:
+            await released.wait()
+        return "seen"
 
     async def play(ask: Ask, sink: Sink) -> None:
         if ask.round > 1:
             sink([*SAID, END])
             return
         sink(CALL[:2])
-        await ran.wait()
+        await (began if runs else said).wait()
         sink([i.CallPoisoned(key=0, message="its name became 'put'")])
-        kept: dict[str, Reading] = {}
-        while not kept:
-            [row] = await store.unended()
-            stored = await store.load(row.id)
-            kept = {} if stored is None else stored.readings
-            await anyio.lowlevel.checkpoint()
-        [reading] = kept.values()
+        reading = await correction_kept(store)
         assert reading.formatter == CORRECTION
         assert "its name became 'put'" in reading.text
+        released.set()
         sink([CALL[2]])
 
-    tools = ToolRegistry([look])
+    tools = ToolRegistry([waiting])
     service = TurnService(
         store=store,
         models=OneModel(Played(play)),
@@ -175,10 +191,13 @@ async def test_that_a_result_must_not_be_read_is_stored_before_its_response_has_
         formatters=tools.formatters,
         toolbox=Toolbox(tools),
     )
+    outcomes = []
     with anyio.fail_after(10):
         async with service:
             turn = await service.start("Go")
             async for event in service.follow(turn.id):
-                if isinstance(event, e.BlockStop) and event.outcome == "ok":
-                    ran.set()
+                if isinstance(event, e.BlockStop) and isinstance(event.outcome, str):
+                    outcomes.append(event.outcome)
+                    said.set()
             assert (await service.get(turn.id)).error is None
+    assert outcomes == ["error" if runs else "ok"]

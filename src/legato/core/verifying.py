@@ -18,6 +18,7 @@ from legato.core.arguments import canonical_sha256, idempotency_key
 from legato.core.blocks import Block, FileBlock, ImageBlock, Json, ToolResultBlock, ToolUseBlock
 from legato.core.evidence import ChatEvidence, Evidence, Finding, Promise
 from legato.core.fold import Turn
+from legato.core.messages import CORRECTION
 from legato.core.reading_back import LogReader
 from legato.core.records import Intent, KeptNeed
 from legato.core.results import kept_as
@@ -299,7 +300,7 @@ class _Proof:
 
     def _look_at_readings(self) -> None:
         for reading in self._evidence.readings:
-            if reading.call_id not in self._results:
+            if reading.call_id not in self._results and reading.formatter != CORRECTION:
                 self._say("P5", _call(reading.call_id), "was read by a formatter, and has no result")
 
     def _look_at_needs(self) -> None:

@@ -21,7 +21,7 @@ from legato.core import actions as a
 from legato.core import events as e
 from legato.core import inputs as i
 from legato.core.ask import Ask
-from legato.core.blocks import CallError, Json, ToolResultBlock
+from legato.core.blocks import CallError, Json
 from legato.core.calls import CALL_CHANGED
 from legato.core.endings import HANDED_ON
 from legato.core.errors import InvalidRequest, StoreError
@@ -281,11 +281,10 @@ class TurnRunner:
         self.live.append(line)
 
     def _keep_corrections(self) -> None:
-        """A result that was said before its call proved wrong: what the model must read instead is stored with the
-        notice, so that a next owner knows it."""
-        said = {block.call_id for block in self.machine.turn.closed.values() if isinstance(block, ToolResultBlock)}
+        """A call that had begun when it proved wrong: what the model must read instead of its result is stored with the
+        notice, so that a next owner knows it, who may have to run the call again."""
         for call_id, text in self.machine.corrections.items():
-            if call_id in said and call_id not in self._readings:
+            if call_id not in self._readings:
                 self._readings[call_id] = Reading(call_id=call_id, text=text, formatter=CORRECTION, version=1)
                 self._tail.add_readings([self._readings[call_id]])
 
