@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import anyio
 import anyio.lowlevel
 import httpx
 import pytest
+from tests.e2e.asking import asked
 from tests.e2e.house import (
     MODELS,
     Child,
@@ -28,7 +30,11 @@ from legato import tool
 from legato.core import events as e
 from legato.core.blocks import TextBlock, ToolResultBlock
 from legato.core.fold import fold
+from legato.core.inputs import Answered
+from legato.core.records import Answer
+from legato.core.resuming import RELEASED
 from legato.runtime import service
+from legato.testing.store import FaultyStore
 from legato.testing.upstream import Call, Gate, Say, Script, Upstream, Wait
 
 TOOLS = '''
@@ -219,6 +225,53 @@ async def test_whoever_cuts_a_drain_waits_for_no_blocks_end(tmp_path: Path, monk
             await house.service.drain(0)
     async with spawned(tmp_path) as child, contextlib.aclosing(child.events(turn_id, each=True)) as events:
         assert had in [await anext(events) for _ in range(had.seq)]
+
+
+@pytest.mark.parametrize("said", ["answer", "cancel"])
+async def test_what_is_said_to_a_turn_while_it_is_let_go_of_is_for_its_next_owner(
+    said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is stored, so it counts; but here nothing can be begun any more, and nothing may say that it was."""
+    monkeypatch.setattr(service, "STORING_SECONDS", 3 * BOUND)  # that the store takes it, and no spool
+    store = FaultyStore()
+    changed: list[str] = []
+
+    @tool(effect="read")
+    async def look() -> str:
+        """Never comes back."""
+        await anyio.sleep_forever()
+        return ""
+
+    @tool(effect="write", needs_approval=True)
+    async def change() -> str:
+        """Asks first."""
+        changed.append("changed")
+        return "changed"
+
+    async with playing(tmp_path, tools=(look, change), around=store.over) as (house, upstream):
+        upstream.enqueue(Script([Call("look", {}), Call("change", {})]))
+        turn_id = await house.ask("Go", model=MODELS["anthropic"])
+        (waiting,) = await asked(house, turn_id)
+        runner = house.service._running.get(turn_id)
+        assert runner is not None
+        await runner.kept()
+        store.hold("write")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(house.service.drain, 0)
+            await runner.quiet()
+            if said == "answer":
+                await house.service._store.answer(turn_id, [Answer(call_id=waiting.call_id, decision="approve")])
+                runner.receive(Answered(answer=Answer(call_id=waiting.call_id, decision="approve")))
+            else:
+                await house.cancel(turn_id)
+            store.back()
+    assert changed == []
+    with contextlib.closing(sqlite3.connect(tmp_path / "legato.db")) as database:
+        assert database.execute("SELECT count(*) FROM call WHERE idempotency_key IS NOT NULL").fetchone() == (0,)
+        (last,) = database.execute("SELECT lines FROM log ORDER BY first_seq DESC LIMIT 1").fetchone()
+    end = e.decode(last.splitlines()[-1])
+    assert isinstance(end, e.Notice)
+    assert end.code == RELEASED
 
 
 @pytest.mark.slow

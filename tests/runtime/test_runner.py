@@ -9,7 +9,9 @@ from typing import TypeAlias
 
 import anyio
 import anyio.lowlevel
+import msgspec
 import pytest
+from tests.patience import BOUND, until
 
 from legato import tool
 from legato.core import events as e
@@ -201,3 +203,48 @@ async def test_that_a_result_must_not_be_read_is_stored_before_its_response_has_
                     said.set()
             assert (await service.get(turn.id)).error is None
     assert outcomes == ["error" if runs else "ok"]
+
+
+async def test_a_write_that_was_about_to_begin_when_its_turn_was_let_go_of_is_begun_by_the_next_owner() -> None:
+    """Were its intent stored, the next owner could not know that nothing of it has run."""
+    store, half, ran = MemoryStore(), anyio.Event(), []
+
+    @tool(effect="write")
+    async def look() -> str:
+        """x"""
+        ran.append("ran")
+        return "seen"
+
+    async def play(ask: Ask, sink: Sink) -> None:
+        if ask.round > 1:
+            sink([*SAID, END])
+            return
+        sink(SAID[:2])
+        await half.wait()
+        sink([SAID[2], *CALL])
+
+    tools = ToolRegistry([look])
+    services = [
+        TurnService(
+            store=store,
+            models=OneModel(Played(play)),
+            tools=tools,
+            formatters=tools.formatters,
+            toolbox=Toolbox(tools),
+        )
+        for _ in range(2)
+    ]
+    with anyio.fail_after(BOUND):
+        async with services[0] as service, anyio.create_task_group() as tasks:
+            turn = await service.start("Go")
+            runner = service._running.get(turn.id)
+            assert runner is not None
+            await until(lambda: runner.machine.said_half)
+            tasks.start_soon(service.drain, 0)
+            await until(lambda: runner._releasing)
+            half.set()
+        assert await store.intents(turn.id) == []
+        async with services[1] as service:
+            ends = [event async for event in service.follow(turn.id) if isinstance(event, e.BlockStop)]
+    assert ran == ["ran"]
+    assert [end.outcome for end in ends if end.outcome is not msgspec.UNSET] == ["ok"]

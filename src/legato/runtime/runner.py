@@ -166,6 +166,7 @@ class TurnRunner:
         """At once, in the middle of a block if need be; what was said is stored, and that this is no crash."""
         if not self.lost and self._last is None and not self._ended.is_set():
             self._releasing = False
+            self._tail.withdraw_intents()  # else their calls might have run, for all that the next owner knows
             self.receive(i.Noted(code=RELEASED, message=HANDED_ON))
             self._stop()
 
@@ -215,11 +216,12 @@ class TurnRunner:
         return not self.lost and not self._house.lease.over
 
     def _owned(self) -> bool:
-        """Every input asks: a process that was stopped may wake up with any of them."""
+        """Every input asks: a process that was stopped may wake up with any of them. What comes to a turn that was let
+        go of is for its next owner."""
         if not self.lost and self._house.lease.over:
             count("leases_lost")
             self.lose()
-        return not self.lost
+        return not self.lost and not self._ended.is_set()
 
     def _let_go_at_boundary(self) -> None:
         """What is said so far is stored by ``run``; the next owner goes on from there."""

@@ -133,6 +133,10 @@ class Tail:
         self._intents.append(intent)
         self._touch()
 
+    def withdraw_intents(self) -> None:
+        """Of calls that will not be begun here: what is not on its way to the store by now is not stored."""
+        self._intents = []
+
     def add_readings(self, readings: Sequence[Reading]) -> None:
         self._readings.extend(readings)
         self._touch()
