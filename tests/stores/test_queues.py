@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from tests.stores.values import Make
+from tests.stores.values import Make, at
 
 from legato.core.inputs import CancelMode
-from legato.core.records import Accepted, AlreadyMade, Busy, NewTurns, Queued, QueueFull
+from legato.core.records import Accepted, AlreadyMade, Busy, NewTurns, Queued, QueueFull, Rest
 from legato.ports import Store
 
 pytestmark = pytest.mark.anyio
@@ -93,6 +93,30 @@ async def test_it_is_claimed_once_with_the_epoch_it_has(store: Store, make: Make
     assert await to_start(store) == []
     await store.write([make.ending(second.assistant.id)])
     assert await active(store, first) is None
+
+
+@pytest.mark.parametrize("left", ["released", "at rest"])
+async def test_who_comes_late_for_one_that_has_begun_may_not_begin_it_again(
+    left: str, store: Store, make: Make
+) -> None:
+    """It stood still after its look; by now the turn was begun by another, and has no owner again."""
+    first = await busy(store, make)
+    second = behind(make, first)
+    await store.begin(second)
+    await store.write([make.ending(first.assistant.id)])
+    turn_id = second.assistant.id
+    assert await to_start(store) == [turn_id]
+    assert await store.claim(turn_id, epoch=0, owner="you")
+    if left == "released":
+        await store.write([make.said(turn_id, 1, 3)])
+        await store.release([turn_id], owner="you")
+    else:
+        await store.write([make.said(turn_id, 1, 3, rest=Rest(wait_until=at(50)))])
+    assert not await store.claim(turn_id, epoch=0, owner="me")
+    row = await store.turn(turn_id)
+    assert row is not None
+    assert row.owner is None
+    assert await store.claim(turn_id, epoch=1, owner="me")
 
 
 async def test_they_begin_in_the_order_in_which_they_came(store: Store, make: Make) -> None:
