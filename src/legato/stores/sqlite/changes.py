@@ -167,7 +167,7 @@ def claim(connection: sqlite3.Connection, turn_id: str, epoch: int, owner: str, 
         " status = CASE WHEN status IN ('waiting', 'queued') THEN 'running'"
         " WHEN epoch < :epoch THEN 'recovering' ELSE status END"
         " WHERE id = :id AND ended_at IS NULL"
-        " AND (epoch < :epoch OR epoch = :epoch AND (owner = :owner OR status = 'queued'))",
+        " AND (epoch < :epoch OR epoch = :epoch AND (owner = :owner OR status = 'queued' AND queue_place IS NOT NULL))",
         {"id": turn_id, "epoch": epoch, "owner": owner, "lease": clock.after(LEASE_SECONDS)},
     )
     return claimed.rowcount == 1
