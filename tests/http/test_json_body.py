@@ -137,6 +137,9 @@ def test_a_fingerprint_does_not_see_how_a_value_is_written() -> None:
         (b'{"zzzzzz": 1}', "/zzzzzz", "unknown field `zzzzzz`"),
         (b'{"a/b~c": 1}', "/a~1b~0c", "unknown field `a/b~c`"),
         (b'{"a`b": 1}', "/a`b", "unknown field `a`b`"),
+        (b'{"a` - at `$.zz": 1}', "/a` - at `$.zz", "unknown field `a` - at `$.zz`"),
+        (b'{"params": {}, "a` - at `$.params[3]": 1}', "/a` - at `$.params[3]", "unknown field `a` - at `$.params[3]`"),
+        (b'{"params": {"a` - at `$.zz": 1}}', "/params/a` - at `$.zz", "unknown field `a` - at `$.zz`"),
         (
             b'{"params": {"temprature": 1}}',
             "/params/temprature",
@@ -180,6 +183,8 @@ def test_a_bound_of_a_type_is_said_with_its_number() -> None:
         convert({"turn_id": "x" * 65}, PostTurn)
     with pytest.raises(InvalidRequest, match="length <= 1000"):
         convert({"title": "x" * 1001}, PostChat)
+    with pytest.raises(InvalidRequest, match="length <= 256"):
+        convert({"model": "x" * 257}, PostChat)
 
 
 @pytest.mark.parametrize("id", ["", "a b", "ä", "a\n", "a/b", "x" * 65])

@@ -23,7 +23,7 @@ from legato.core.errors import (
 from legato.core.posts import PatchChat, PostApproval, PostCancel, PostChat, PostedResult, PostToolResults, PostTurn
 from legato.core.records import Datum
 from legato.http.app import HttpSettings
-from legato.http.errors import CODES
+from legato.http.errors import CODES, SHOWN
 
 pytestmark = pytest.mark.anyio
 
@@ -357,6 +357,14 @@ async def test_what_the_service_raises_is_a_problem_with_its_numbers(
     assert {key: problem[key] for key in more} == more
     if status == 503:
         assert answer.headers["retry-after"] == ("7" if error.code == "too_many_turns" else "1")
+
+
+async def test_a_refusal_does_not_give_back_all_of_a_long_name(shared_edge: Edge) -> None:
+    async with shared_edge.client() as client:
+        answer = await client.post("/v1/turns", json={"input": "hi", "modle" + "x" * 1_000_000: 1})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["path"].startswith("/modlexxx")
+    assert len(answer.content) < 3 * SHOWN
 
 
 async def test_a_failure_of_ours_is_logged_once_and_says_nothing_of_itself(caplog: pytest.LogCaptureFixture) -> None:

@@ -16,6 +16,7 @@ from legato.core.records import ClientTool, Limits
 Id: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+(?!\n)$")]
 Url: TypeAlias = Annotated[str, Meta(max_length=2048, pattern="^https://")]
 """The server never fetches it; it is handed to a provider that takes URLs."""
+ModelName: TypeAlias = Annotated[str, Meta(max_length=256)]
 MediaType: TypeAlias = Annotated[
     str, Meta(max_length=127, pattern=r"^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+(?!\n)$")
 ]
@@ -110,7 +111,7 @@ class PostChat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     id: Id | UnsetType = UNSET
     title: Annotated[str, Meta(max_length=1000)] = ""
     system: str | None = None
-    model: str | None = None
+    model: ModelName | None = None
     metadata: dict[str, Json] = {}
 
 
@@ -119,6 +120,6 @@ class PatchChat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     title: Annotated[str, Meta(max_length=1000)] | UnsetType = UNSET
     system: str | None | UnsetType = UNSET
-    model: str | None | UnsetType = UNSET
+    model: ModelName | None | UnsetType = UNSET
     metadata: dict[str, Json] | UnsetType = UNSET
     head_turn_id: Id | UnsetType = UNSET

@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 # Seconds that an answered request's body is still read and thrown away: a socket closed on unread bytes is reset, and
 # the reset may overtake the answer. Clients that read the answer leave at once.
 LINGER_SECONDS: Final = 1.0
+# Characters of a message or a pointer that are sent: either may hold what the client wrote, which may have 10 MiB.
+SHOWN: Final = 8_192
 # Seconds until a store that was away is worth asking again.
 STORE_RETRY_AFTER: Final = 1
 
@@ -154,7 +156,7 @@ def _details(error: Exception) -> ProblemDetails:
         case InvalidJson(line=line, column=column):
             return msgspec.structs.replace(details, line=line, column=column)
         case InvalidRequest(problems=problems, limit=limit, actual=actual):
-            shown = tuple(ProblemView(path=one.path, message=one.message) for one in problems)
+            shown = tuple(ProblemView(path=_shown(one.path), message=_shown(one.message)) for one in problems)
             return msgspec.structs.replace(details, errors=shown or UNSET, limit=_given(limit), actual=_given(actual))
         case TooLarge(limit=limit, actual=actual) | Overloaded(limit=limit, actual=actual):
             return msgspec.structs.replace(details, limit=_given(limit), actual=_given(actual))
@@ -166,8 +168,12 @@ def _details(error: Exception) -> ProblemDetails:
 
 def _problem(known: Code, detail: str) -> ProblemDetails:
     return ProblemDetails(
-        type=f"/errors/{known.code}", title=known.title, status=known.status, detail=detail, code=known.code
+        type=f"/errors/{known.code}", title=known.title, status=known.status, detail=_shown(detail), code=known.code
     )
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 
 def _given(number: int | None) -> int | msgspec.UnsetType:

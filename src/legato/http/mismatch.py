@@ -19,11 +19,17 @@ _WHERE: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$?(?P<path>[^`]*)`)?$", re
 _STEP: Final = re.compile(r"\.(?P<field>[^.\[]+)|\[(?P<index>\d+|\.\.\.)\]")
 _UNKNOWN: Final = re.compile(r"^Object contains unknown field `(?P<name>.*)`$", re.DOTALL)
 _MISSING: Final = re.compile(r"^Object missing required field `(?P<name>.*)`$", re.DOTALL)
+# Characters of a name that are compared with those that are known: difflib counts each, a second for ten million.
+_COMPARED: Final = 100
 
 
 def mismatch(error: msgspec.ValidationError, *, type_: object, value: Json) -> InvalidRequest:
     """``type_`` and ``value`` are those of the whole document; None where they are not known."""
-    found = _WHERE.match(str(error))
+    said = str(error)
+    if (named := _UNKNOWN.match(said)) is not None and isinstance(value, dict) and named["name"] in value:
+        # A field of the document itself has no place behind it; its name may look like one.
+        return _at([named["name"]], unknown_name("field", named["name"], sorted(_names(type_, value, ()))))
+    found = _WHERE.match(said)
     assert found is not None
     what, steps = found["what"], _steps(found["path"] or "")
     if (unknown := _UNKNOWN.match(what)) is not None:
@@ -36,8 +42,8 @@ def mismatch(error: msgspec.ValidationError, *, type_: object, value: Json) -> I
 
 def unknown_name(noun: str, name: str, known: Sequence[str]) -> str:
     """Words for a name that is not known, with the nearest one that is."""
-    nearest = get_close_matches(name, known, n=1)
-    return f"unknown {noun} `{name[:100]}`" + (f", did you mean `{nearest[0]}`?" if nearest else "")
+    nearest = get_close_matches(name[:_COMPARED], known, n=1)
+    return f"unknown {noun} `{name[:_COMPARED]}`" + (f", did you mean `{nearest[0]}`?" if nearest else "")
 
 
 def _at(steps: Sequence[str | int], message: str) -> InvalidRequest:

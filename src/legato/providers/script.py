@@ -193,7 +193,7 @@ def _nearest(given: dict[str, Json], known: dict[str, set[str]] | set[str]) -> s
     if not given:
         return "nothing"
     first = next(iter(given))
-    near = difflib.get_close_matches(first, known, n=1)
+    near = difflib.get_close_matches(first[:100], known, n=1)  # it looks at each character
     return f"{first!r}, did you mean {near[0]!r}" if near else repr(first)
 
 
