@@ -294,6 +294,7 @@ async def test_what_a_turn_is_asked_with_is_checked_field_by_field(tmp_path: Pat
         model = {"input": "x", "model": MODELS["anthropic"]}
         wrong: list[tuple[Json, str, str]] = [
             ({"limits": {"rounds": 51}}, "invalid_request", "/limits/rounds"),
+            ({"limits": {"rounds": 10**400}}, "invalid_request", "/limits/rounds"),
             ({"limits": {"rounds": 0}}, "invalid_request", "/limits/rounds"),
             ({"limits": {"seconds": 1801}}, "invalid_request", "/limits/seconds"),
             ({"limits": {"seconds": -1}}, "invalid_request", "/limits/seconds"),

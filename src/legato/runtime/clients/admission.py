@@ -35,6 +35,8 @@ _PLACES: Mapping[OnBusy, Literal["reject", "behind", "in_front"]] = {
 }
 """Where the new turn stands among those of a busy chat."""
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_COMPARED = 100
+"""Characters of a name that are compared with those of the tools: difflib counts each, a second for ten million."""
 METADATA_BYTES = 16_384
 """Of a turn's metadata as JSON: labels for the client's own use, no place for content."""
 
@@ -255,7 +257,7 @@ class Admissions:
             return tuple(name for name in known if any(fnmatchcase(name, pattern) for pattern in patterns))
         for place, name in enumerate(post.tools):
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
+                near = difflib.get_close_matches(name[:_COMPARED], known, n=1)
                 hint = f", did you mean {near[0]!r}?" if near else ""
                 raise InvalidRequest.at(f"/tools/{place}", f"there is no tool {name!r}{hint}", code="unknown_tool")
             if name in post.tools[:place]:
@@ -303,7 +305,8 @@ def _bounded(name: str, asked: float, limit: float) -> float:
     if asked <= 0:
         raise InvalidRequest.at(f"/limits/{name}", f"is {asked}, must be more than 0")
     if asked > limit:
-        message = f"is {asked:g}, limit of this server is {limit:g}"
+        shown = f"{asked:g}" if asked < 2**53 else str(asked)  # rounds may be a number over all floats
+        message = f"is {shown}, limit of this server is {limit:g}"
         raise InvalidRequest.at(f"/limits/{name}", message, limit=int(limit), actual=int(asked))
     return asked
 
