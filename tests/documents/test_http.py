@@ -131,6 +131,15 @@ async def test_a_path_that_is_none_is_refused_by_every_route(client: httpx.Async
         assert problem(await client.get(f"/v1/documents/{what}/{path}")) == (422, "path_invalid")
 
 
+async def test_a_number_that_no_version_can_have_is_refused(client: httpx.AsyncClient) -> None:
+    await put(client, "a", "x")
+    for number in (2**53, 2**63, 10**400):
+        answer = await post(client, "restore", path="a", to_version=number)
+        assert (problem(answer), answer.json()["errors"][0]["path"]) == ((422, "invalid_request"), "/to_version")
+        assert problem(await put(client, "a", "y", version=number)) == (422, "invalid_request")
+    assert problem(await post(client, "restore", path="a", to_version=2**53 - 1)) == (404, "not_found")
+
+
 async def test_the_longest_path_that_may_be_fits_into_a_url(client: httpx.AsyncClient) -> None:
     path = "/".join(["é" * 60] * 4) + "/" + "é" * 8
     assert (await put(client, path, "x")).status_code == 201

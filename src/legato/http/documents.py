@@ -40,9 +40,11 @@ Limit = Annotated[int, Meta(ge=1, le=200, description="How many, at most")]
 HitLimit = Annotated[int, Meta(ge=1, le=50, description="How many, at most")]
 Before = Annotated[str, Meta(min_length=1, max_length=1024, description="The `next` of the page before")]
 Folder = Annotated[str, Meta(max_length=1024, description="This folder and all below it; left out: everything")]
-Number = Annotated[int, Meta(ge=1, description="The number of a version")]
+# A client in JavaScript could hold no greater one, and a query takes none either.
+_GREATEST: Final = 2**53 - 1
+Number = Annotated[int, Meta(ge=1, le=_GREATEST, description="The number of a version")]
 PathText = Annotated[str, Meta(max_length=1024)]
-AtVersion = Annotated[int, Meta(ge=1, description="Only if the document is at this version")]
+AtVersion = Annotated[int, Meta(ge=1, le=_GREATEST, description="Only if the document is at this version")]
 
 
 class DocumentsQuery(msgspec.Struct, frozen=True):
