@@ -207,6 +207,13 @@ async def test_paths_and_queries_are_bounded(shared_edge: Edge, target: str, sta
     assert status_of(await shared_edge.ask(get(target, "Connection: close"))) == status
 
 
+@pytest.mark.parametrize(("target", "status"), [("/livez%80", 400), ("/livez?a=%ff", 422)])
+async def test_what_is_not_utf8_is_not_read_as_something_else(shared_edge: Edge, target: str, status: int) -> None:
+    answer = await shared_edge.ask(get(target, "Connection: close"))
+    assert status_of(answer) == status
+    assert b"is not UTF-8" in answer
+
+
 async def test_a_refused_request_leaves_the_connection_usable_if_it_had_no_body(shared_edge: Edge) -> None:
     raw = await shared_edge.raw()
     await raw.send(get("/livez", "Origin: null") + get("/livez"))

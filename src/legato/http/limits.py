@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -97,6 +98,11 @@ def _check_url(scope: Scope) -> None:
                 limit=limit,
                 actual=len(text),
             )
+    try:
+        unquote_to_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        # The server reads such bytes as U+FFFD, and then two paths name one document.
+        raise RequestError("the path is not UTF-8", code="bad_request") from error
 
 
 def _declared(scope: Scope) -> int | None:

@@ -24,7 +24,7 @@ def read_query(scope: Scope, type_: type[Q]) -> Q:
     fields = {field.encode_name: field.type for field in struct_of(type_).fields}
     given: dict[str, str | int] = {}
     text: str = scope["query_string"].decode("latin-1")
-    for name, value in parse_qsl(text, keep_blank_values=True):
+    for name, value in _pairs(text):
         if name not in fields:
             raise _wrong(name, unknown_name("parameter", name, sorted(fields)))
         if name in given:
@@ -36,6 +36,14 @@ def read_query(scope: Scope, type_: type[Q]) -> Q:
         what, _, where = str(error).partition(" - at `$.")
         name = where.rstrip("`")
         raise _wrong(name, f"{name}: {what[:1].lower()}{what[1:]}") from error
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    """Names and values. What is not UTF-8 is refused: read with U+FFFD it would name something else."""
+    try:
+        return parse_qsl(text, keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError as error:
+        raise InvalidRequest("the query is not UTF-8", problems=(Problem("", "it is not UTF-8"),)) from error
 
 
 def number(name: str, text: str) -> int:
