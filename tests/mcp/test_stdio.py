@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 from tests.mcp.house import alive, heard, hosting, memory_grows_less_than, pids, raw, until
 
@@ -60,6 +62,28 @@ async def test_what_is_no_result_is_an_error_of_its_call_only(tmp_path: Path) ->
         assert "gave no valid result: content" in await house.error("raw__foreign")
         assert await house.output("raw__noise") == "after noise"
         assert len(pids(tmp_path)) == 1
+
+
+async def test_a_server_that_babbles_lets_the_loop_have_its_turn(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A chunk of its output has thousands of such lines, each of which is looked at and logged."""
+    caplog.set_level(logging.DEBUG, "legato.tools.mcp.stdio")
+    most = 0
+
+    async def look() -> None:
+        nonlocal most
+        while True:
+            before = len(caplog.records)
+            await anyio.lowlevel.checkpoint()
+            most = max(most, len(caplog.records) - before)
+
+    async with hosting(raw("normal", tmp_path)) as house, anyio.create_task_group() as tasks:
+        tasks.start_soon(look)
+        assert await house.output("raw__babble", line="x\n", times=50_000) == "after all that"
+        tasks.cancel_scope.cancel()
+    assert len(caplog.records) >= 50_000
+    assert most < 1_000
 
 
 @pytest.mark.parametrize("tool", ["huge", "huge_tail"])

@@ -27,6 +27,7 @@ tools: list[dict[str, Any]] = [
         "huge_tail",
         "endless",
         "noise",
+        "babble",
         "ask",
         "grow",
         "shrink",
@@ -72,6 +73,9 @@ def call(number: Any, name: str, given: dict[str, Any], meta: dict[str, Any]) ->
         case "noise":
             write("loading the model\n\n")
             result(number, "after noise")
+        case "babble":
+            write(given["line"] * given["times"])
+            result(number, "after all that")
         case "ask":
             asked = f"q{number}"
             waiting[asked] = number

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import TypeAlias
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import mcp_types as types
 from anyio.abc import ByteReceiveStream, Process, TaskGroup
@@ -34,6 +35,8 @@ from legato.tools.mcp.settings import McpServer
 _log = logging.getLogger(__name__)
 
 _CHUNK = 64 * 1024
+_LINES_A_TURN = 64
+"""Lines that are taken before the loop is given its turn: a chunk has thousands of those that are no message."""
 _LAST_WORDS = 2_000
 """Bytes of a process' standard error that are kept, to be told when it dies."""
 _LAST_WORDS_WAIT = 0.2
@@ -124,8 +127,10 @@ class Pipes:
         try:
             async with self._incoming:
                 while data := await _received(self._process.stdout):
-                    for line in self._lines.feed(data):
+                    for number, line in enumerate(self._lines.feed(data), start=1):
                         await self._take(line)
+                        if number % _LINES_A_TURN == 0:
+                            await anyio.lowlevel.checkpoint()
                 self.ended = True
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             await self._drain()
