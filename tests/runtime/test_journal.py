@@ -489,6 +489,25 @@ async def test_what_a_store_refuses_for_itself_lies_in_a_file_that_stays(tmp_pat
     assert files_in(tmp_path) == []
 
 
+async def test_of_a_turn_that_was_deleted_meanwhile_nothing_is_kept(tmp_path: Path) -> None:
+    """Somebody wanted it gone, and its owner, in another process, has not heard of that yet."""
+    store, spool = FaultyStore(), Spool(tmp_path)
+    refused = process.value("journal_rows_refused")
+    async with running(store, spool=spool) as journal:
+        tail = await begun(store, journal)
+        row = await store.turn(tail.turn_id)
+        assert row is not None
+        await store.delete_chat(row.chat_id)
+        told: list[PersistenceFailedError] = []
+        tail.on_failure = told.append
+        say(tail, 1)
+        with pytest.raises(PersistenceFailedError), anyio.fail_after(10):
+            await tail.stored()
+    assert [failure.stale for failure in told] == [True]
+    assert kept_in(tmp_path) == []
+    assert process.value("journal_rows_refused") == refused
+
+
 async def test_where_the_spool_fails_too_the_turn_is_told_why(tmp_path: Path) -> None:
     store = FaultyStore()
     store.failures = 1000

@@ -64,7 +64,7 @@ class JournalSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PersistenceFailedError(LegatoError):
-    """What this turn said cannot be stored. ``stale``: it is another owner's by now."""
+    """What this turn said cannot be stored. ``stale``: it is another owner's by now, or was deleted."""
 
     def __init__(self, message: str, *, stale: bool = False) -> None:
         super().__init__(message, code="persistence_failed")
@@ -458,14 +458,25 @@ class Journal:
         spoiled = [tail for tail, _ in group if tail.turn_id == refusal.turn_id]
         if not spoiled:
             return group
-        count("journal_rows_refused")
+        gone = isinstance(refusal, StaleEpoch) or await self._is_deleted(refusal.turn_id)
+        if not gone:
+            count("journal_rows_refused")
+            await self._set_aside([write for tail, write in group if tail in spoiled])
         _logger.error("turn %s cannot be stored: %s", refusal.turn_id, refusal.message)
-        if isinstance(refusal, RowRefused) and self._spool is not None:
-            with contextlib.suppress(SpoolFailed):  # the log has said it; nobody waits for the file
-                await self._spool.set_aside([write for tail, write in group if tail in spoiled])
         for tail in spoiled:
-            tail.fail(PersistenceFailedError(refusal.message, stale=isinstance(refusal, StaleEpoch)))
+            tail.fail(PersistenceFailedError(refusal.message, stale=gone))
         return [pair for pair in group if pair[0].turn_id != refusal.turn_id]
+
+    async def _is_deleted(self, turn_id: str) -> bool:
+        """In another process: of such a turn nothing is to be kept, and there is nobody to be told."""
+        with anyio.move_on_after(self._settings.persist_timeout), contextlib.suppress(StoreError):
+            return await self._store.turn(turn_id) is None
+        return False
+
+    async def _set_aside(self, writes: Sequence[TurnWrite]) -> None:
+        if self._spool is not None:
+            with contextlib.suppress(SpoolFailed):  # the log has said it; nobody waits for the file
+                await self._spool.set_aside(writes)
 
     async def _give_up(self, group: _Group, error: BaseException, *, undecided: bool) -> None:
         """The window is over, or the server stops. Turns end with what they have said so far, unless they have let go:
