@@ -13,10 +13,11 @@ import pytest
 from tests.e2e.house import MODELS, Child, House, configured, serving, spawned, upstream_environ
 from tests.patience import BOUND
 
+from legato import tool
 from legato.core import events as e
 from legato.ports import Store
 from legato.testing.store import FaultyStore
-from legato.testing.upstream import Gate, Say, Script, Upstream
+from legato.testing.upstream import Call, Gate, Say, Script, Upstream
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -148,3 +149,30 @@ async def test_a_queued_turn_that_the_other_server_ended_is_forgotten(tmp_path: 
             while second.service._running._queued:
                 await anyio.lowlevel.checkpoint()
         upstream.release("talking")
+
+
+async def test_a_chat_is_deleted_once_the_other_server_has_stopped_its_turn(tmp_path: Path) -> None:
+    """It may be in the middle of a tool, and says nothing for as long as that takes."""
+    started, stopped = anyio.Event(), anyio.Event()
+
+    @tool(effect="read")
+    async def look() -> str:
+        """Never comes back by itself."""
+        started.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            stopped.set()
+        return ""
+
+    async with Upstream.open() as upstream:
+        config = configured(tmp_path, environ=upstream_environ(upstream))
+        async with serving(config, tools=(look,)) as here, spawned(tmp_path) as other:
+            upstream.enqueue(Script([Call("look", {})]))
+            chat_id = (await here.post("One", turn_id="mine", model=MODEL))["chat"]["id"]
+            with anyio.fail_after(BOUND):
+                await started.wait()
+            deleted = await other.client.delete(f"/v1/chats/{chat_id}")
+            assert deleted.status_code == 204
+            assert stopped.is_set()
+            assert (await here.client.get("/v1/turns/mine")).status_code == 404

@@ -94,6 +94,10 @@ class Running:
         """Some turn of the chat that runs here."""
         return next((runner for runner in self._runners.values() if runner.row.chat_id == chat_id), None)
 
+    def owns(self, row: TurnRow) -> bool:
+        """It is this process' turn, whether it runs by now, or any more, or not."""
+        return row.owner == self._owner
+
     def live(self, turn_id: str) -> LiveLog | None:
         runner = self._runners.get(turn_id)
         return None if runner is None else runner.live
