@@ -111,6 +111,24 @@ async def test_a_turn_that_is_deleted_between_the_two_looks_ends_its_reader() ->
     assert pieces == [None]
 
 
+async def test_a_reader_behind_a_log_whose_turn_was_deleted_is_told_so_and_does_not_ask_for_ever() -> None:
+    """What it misses was in the store alone, and the log that it had found is closed."""
+    stored = MemoryStore()
+    new = await make.begun(stored)
+    await stored.write([make.said(new.assistant.id, 1, 3)])
+    store, log = FaultyStore(stored), LiveLog(first_seq=e.EPOCH_SIZE + 1, after=3)
+    runs = {new.assistant.id: log}
+    reader = Followers(store, runs.get).reader(new.assistant.id, after=0, each=True, encode=framed)
+    store.hold("log")
+    async with reading(reader) as pieces:
+        await store.reached("log")
+        log.close()
+        runs.clear()
+        await stored.delete_chat(new.assistant.chat_id)
+        store.back()
+    assert pieces == [None]
+
+
 @pytest.mark.parametrize("look", ["log", "turn"])
 async def test_a_store_that_goes_away_at_any_look_ends_the_stream_and_not_the_turn(look: str) -> None:
     """The reader comes back with its cursor, and has missed nothing."""

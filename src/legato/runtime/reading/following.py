@@ -150,7 +150,8 @@ class Reader:
         """None if there is nothing yet; the turn may have ended."""
         try:
             lines = await self._followers.stored(self._turn_id, self._cursor)
-            if not lines and self._log is None and not await self._followers.goes_on_elsewhere(self._turn_id):
+            over = self._log is None or self._log.closed
+            if not lines and over and not await self._followers.goes_on_elsewhere(self._turn_id):
                 # It may have ended between the two looks, with all that was missing here.
                 lines = await self._followers.stored(self._turn_id, self._cursor)
                 self._ended = not lines
