@@ -194,6 +194,41 @@ async def test_a_head_without_end_is_431(shared_edge: Edge) -> None:
     assert b'"code":"headers_too_large"' in answer
 
 
+async def test_heads_that_come_one_after_another_are_counted_each(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "head_bytes", 2_000)
+    heads = get("/livez", "X: " + "x" * 1_000) * 20 + get("/livez", "Connection: close")
+    raw = await edge.raw()
+    for piece in (heads[:500], heads[500:-10], heads[-10:]):
+        assert status_of(await edge.ask(get("/livez", "Connection: close"))) == 200
+        await raw.send(piece)
+    assert (await raw.rest()).count(b"HTTP/1.1 200 OK") == 21
+
+
+async def test_trailers_without_end_are_431(shared_edge: Edge) -> None:
+    raw = await shared_edge.raw()
+    await raw.send(get("/v1/turns", *CHUNKED, method="POST") + chunk(b'{"input":') + b"0\r\nX: ")
+    assert status_of(await shared_edge.ask(get("/livez", "Connection: close"))) == 200
+    await raw.send(b"x" * (Connection.head_bytes + 1))
+    answer = await raw.rest()
+    assert status_of(answer) == 431
+    assert b"what is neither head nor body is over the limit of 65536 bytes" in answer
+
+
+async def test_a_trailer_is_no_header_of_the_request(edge: Edge) -> None:
+    request = get("/v1/turns", *CHUNKED, "Connection: close", method="POST") + chunk(b'{"input":"hi"}')
+    answer = await edge.ask(request + b"0\r\nAccept: text/event-stream\r\n\r\n")
+    assert status_of(answer) == 202
+
+
+async def test_empty_lines_do_not_keep_a_connection(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "head_seconds", 0.05)
+    raw = await edge.raw()
+    await raw.send(get("/livez"))
+    await raw.until(b"}")
+    await raw.send(b"\r\n")
+    assert await raw.rest() == b""
+
+
 @pytest.mark.parametrize(
     ("target", "status"),
     [

@@ -9,6 +9,7 @@ from tests.http.edge import BOUND, Edge, Raw, error_with, get, post, serving, st
 from legato.core.errors import Overloaded, StoreUnavailable
 from legato.core.events import BlockDelta, Event, TurnWaiting, encode
 from legato.http.app import HttpSettings
+from legato.http.connection import Connection
 from legato.http.sse import SEND_BYTES, frame, pieces
 
 pytestmark = pytest.mark.anyio
@@ -197,6 +198,39 @@ async def test_bytes_that_are_no_request_end_a_stream_and_put_nothing_into_it(ed
     assert await raw.rest() == b""
     await edge.quiet()
     assert turn.readers == edge.app.readers.count == 0
+
+
+async def test_a_request_behind_a_stream_does_not_hide_what_comes_behind_it(edge: Edge) -> None:
+    edge.service.turn()
+    raw, _ = await follow(edge, "t1")
+    await raw.until(b"retry: 1000\n\n\r\n")
+    await raw.send(get("/livez") + b"\x00\x00 what\r\n\r\n")
+    assert await raw.rest() == b""
+    await edge.quiet()
+
+
+async def test_a_reader_with_a_request_behind_its_stream_is_released_when_it_leaves(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with serving(HttpSettings(beat_seconds=0.05)) as edge:
+        turn = edge.service.turn()
+        raw, _ = await follow(edge, "t1")
+        await raw.until(b"retry: 1000\n\n\r\n")
+        await raw.send(get("/livez"))
+        await raw.stream.aclose()
+        await edge.quiet()
+        assert turn.readers == edge.app.readers.count == 0
+    assert caplog.records == []
+
+
+async def test_requests_that_wait_behind_a_stream_are_bounded(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "waiting", 3)
+    edge.service.turn()
+    raw, _ = await follow(edge, "t1")
+    await raw.until(b"retry: 1000\n\n\r\n")
+    await raw.send(get("/livez") * 4)
+    assert await raw.rest() == b""
+    await edge.quiet()
 
 
 async def test_head_gives_the_headers_and_no_stream(edge: Edge) -> None:

@@ -1,12 +1,14 @@
-"""One client's connection, as uvicorn keeps it, with three things uvicorn leaves open.
+"""One client's connection, as uvicorn keeps it, with what uvicorn leaves open.
 
-A request's head has a bound in bytes and in time. What is not HTTP is answered in our shape of errors. And the
-application may hang up, which ASGI has no word for: uvicorn answers 500 for an application that says nothing.
+A request's head has a bound in bytes and in time, and so have the requests that wait behind another. What is not HTTP
+is answered in our shape of errors. Every request of the connection hears that it is lost: uvicorn tells the last one
+alone. And the application may hang up, which ASGI has no word for: uvicorn answers 500 for one that says nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from functools import partial
 from typing import ClassVar
 
@@ -25,40 +27,69 @@ class Connection(HttpToolsProtocol):
     """Of a request line and its headers: four times what browsers and common proxies allow."""
     head_seconds: ClassVar[float] = 10.0
     """From the first byte (of a new connection: from its start) until the head is whole."""
+    waiting: ClassVar[int] = 1_000
+    """Requests behind one that is not answered yet: each is some 3 KB, and one read may bring six thousand."""
 
     _head_open = False
-    _head_size = 0
+    _bounded = False
+    """Whether the read brought what is bounded elsewhere: a part of a body, the begin of a head, the end of either."""
+    _unbounded_size = 0
+    """Bytes of the reads since one that did: of a head, or of trailers, the extension of a chunk, empty lines."""
     _head_timer: asyncio.TimerHandle | None = None
+    _cycles: deque[RequestResponseCycle]
+    """In the order of their answers. Those at the front may be complete."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._cycles = deque()
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self._disconnect()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        was_open = self._head_open
+        self._bounded = False
         super().data_received(data)
-        if self._head_open and not self.transport.is_closing():
-            # A head that began in these bytes is counted from the next ones: the bound is this one plus one read.
-            self._head_size = self._head_size + len(data) if was_open else 0
-            if self._head_size > self.head_bytes:
-                self._turn_away("headers_too_large", f"the request's head is over the limit of {self.head_bytes} bytes")
+        if self.transport.is_closing():
+            return
+        self._unbounded_size = 0 if self._bounded else self._unbounded_size + len(data)
+        if self._unbounded_size > self.head_bytes:
+            what = "the request's head" if self._head_open else "what is neither head nor body"
+            self._turn_away("headers_too_large", f"{what} is over the limit of {self.head_bytes} bytes")
+        elif len(self.pipeline) > self.waiting:
+            count = len(self.pipeline)
+            self._turn_away("bad_request", f"{count} requests wait on this connection, limit is {self.waiting}")
+        elif not self._bounded and self._answering() is None:
+            self._await_head()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head_open, self._head_size = True, 0
+        self._head_open = self._bounded = True
         self._await_head()
         self.scope["extensions"] = {HANG_UP: {"close": self.transport.abort}}
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # What comes behind a body is no header of the request, whose headers were looked at before (RFC 9110, 6.5.1).
+        if self._head_open:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        self._head_open = False
+        self._head_open, self._bounded = False, True
         self._stop_timer()
         super().on_headers_complete()
+        self._cycles.append(self.cycle)
         # Its own cycle: of a pipelined request the next one's may be there before this answer has ended.
         self.scope["extensions"][DIRECT] = {"write": partial(self._write_piece, self.cycle)}
+
+    def on_body(self, body: bytes) -> None:
+        self._bounded = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._bounded = True
+        super().on_message_complete()
 
     def _write_piece(self, cycle: RequestResponseCycle, piece: bytes) -> bool:
         """As uvicorn's ``send`` does between the head and the end of a streamed answer."""
@@ -86,12 +117,25 @@ class Connection(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    def _answering(self) -> RequestResponseCycle | None:
+        """The request whose answer is due, or being written."""
+        while self._cycles and self._cycles[0].response_complete:
+            self._cycles.popleft()
+        return self._cycles[0] if self._cycles else None
+
+    def _disconnect(self) -> None:
+        """Nobody writes from now on, and who waits for the client hears that it has left."""
+        while (cycle := self._answering()) is not None:
+            cycle.disconnected = True
+            cycle.message_event.set()
+            self._cycles.popleft()
+
     def _turn_away(self, code: str, detail: str) -> None:
         """Answer what is no request, unless an answer is being written already, and close."""
-        # Declared as never None, and None before the first head is whole.
-        idle = self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr]
-        if idle or not self.cycle.response_started:
+        cycle = self._answering()
+        if cycle is None or not cycle.response_started:
             failure = failure_of(RequestError(detail, code=code))
             head = b"".join(b"%b: %b\r\n" % header for header in (*failure.headers, (b"connection", b"close")))
             self.transport.write(STATUS_LINE[failure.status] + head + b"\r\n" + failure.body)
+        self._disconnect()
         self.transport.close()
