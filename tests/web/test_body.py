@@ -44,6 +44,11 @@ def test_deflate_without_zlibs_header_is_read_as_browsers_do(size: int) -> None:
     assert unpacked("deflate", [data[at : at + size] for at in range(0, len(data), size)]) == TEXT
 
 
+def test_what_zlib_still_holds_when_a_piece_is_full_is_not_lost() -> None:
+    for size in range(65_500, 66_100):
+        assert len(unpacked("deflate", [raw_deflate(b"a" * size)])) == size
+
+
 def test_what_comes_behind_the_end_of_a_packed_body_is_no_part_of_it() -> None:
     assert unpacked("gzip", [gzip.compress(TEXT) + b"\0" * 50, b"more"]) == TEXT
 

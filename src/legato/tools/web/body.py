@@ -71,9 +71,12 @@ class Unpacked:
         return bytes(self._kept)
 
     def _unpack(self, unpacker: zlib._Decompress, data: bytes) -> None:
-        while data and not unpacker.eof:
-            self._keep(unpacker.decompress(data, _PIECE))
-            data = unpacker.unconsumed_tail
+        full = True
+        # A full piece may leave more behind although nothing of ``data`` is left: zlib has it inside.
+        while (data or full) and not unpacker.eof:
+            piece = unpacker.decompress(data, _PIECE)
+            self._keep(piece)
+            data, full = unpacker.unconsumed_tail, len(piece) == _PIECE
         # What follows the end of a packed body is no part of it; several gzip members in one body are not in use.
 
     def _keep(self, data: bytes) -> None:
