@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Literal, Protocol, TypeAlias
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -111,6 +111,10 @@ class Provider(Protocol):
 
     async def close(self) -> None: ...
 
+
+ChatField: TypeAlias = Literal["title", "system", "model", "metadata", "head_turn_id"]
+CHAT_FIELDS: Final[tuple[ChatField, ...]] = ("title", "system", "model", "metadata", "head_turn_id")
+"""What of a chat can be changed from outside."""
 
 Begun: TypeAlias = Accepted | AlreadyMade | Busy | Queued | QueueFull
 """What becomes of new turns."""
@@ -311,8 +315,8 @@ class Store(Protocol):
     async def create_chat(self, chat: Chat) -> bool:
         """False if the id is taken."""
 
-    async def update_chat(self, chat: Chat) -> None:
-        """Replace ``title, system, model, metadata, head_turn_id, updated_at``; the other columns stay."""
+    async def update_chat(self, chat: Chat, *, fields: Collection[ChatField] = CHAT_FIELDS) -> None:
+        """Replace these and ``updated_at``; the others stay as they are by now, whatever ``chat`` says of them."""
 
     async def delete_chat(self, chat_id: str) -> None:
         """With all that is of it. The ids of its turns are spent: ``begin`` raises ``Conflict`` ``turn_id_reused``."""

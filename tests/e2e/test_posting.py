@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -531,6 +532,20 @@ async def test_chats_are_made_changed_listed_and_removed(tmp_path: Path) -> None
         assert (await house.client.get("/v1/chats/chat-2")).status_code == 404
         assert (await house.client.patch("/v1/chats/nobody", json={})).status_code == 404
         assert (await house.client.get("/v1/chats/chat-3/turns")).json() == {"data": [], "next": None}
+
+
+async def test_changes_of_a_chat_at_once_all_hold(tmp_path: Path) -> None:
+    """A client gives a title while another talks on: the head is the newest turn all the same."""
+    async with serving(configured(tmp_path)) as house:
+        await echo(house, "first", chat_id="c")
+        patches: list[Json] = [{"title": "T"}, {"metadata": {"a": 1}}, {"system": "S"}] * 3
+        async with anyio.create_task_group() as tasks:
+            for patch in patches:
+                tasks.start_soon(partial(house.client.patch, "/v1/chats/c", json=patch))
+            tasks.start_soon(partial(echo, house, "second", chat_id="c"))
+        chat = await house.get("/v1/chats/c")
+        assert (chat["title"], chat["metadata"], chat["system"]) == ("T", {"a": 1}, "S")
+        assert (await texts(house, "c"))[::2] == ["first", "second"]
 
 
 async def test_a_long_branch_is_read_in_pages(tmp_path: Path) -> None:

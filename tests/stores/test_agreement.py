@@ -33,7 +33,7 @@ from legato.core.records import (
     TurnWrite,
 )
 from legato.core.usage import UNKNOWN
-from legato.ports import Store
+from legato.ports import CHAT_FIELDS, Store
 from legato.stores.memory import MemoryStore
 from legato.stores.sqlite import open_sqlite
 
@@ -215,7 +215,9 @@ others: st.SearchStrategy[Said] = st.one_of(
     ),
     turns.map(lambda turn_id: (f"cancel {turn_id}", lambda store: store.request_cancel(turn_id))),
     made_chats.map(lambda one: (repr(one), lambda store: store.create_chat(one))),
-    made_chats.map(lambda one: (f"update {one}", lambda store: store.update_chat(one))),
+    st.tuples(made_chats, st.lists(st.sampled_from(CHAT_FIELDS), unique=True)).map(
+        lambda one: (f"update {one}", lambda store: store.update_chat(one[0], fields=one[1]))
+    ),
     st.just((f"delete {CHATS[1]}", lambda store: store.delete_chat(CHATS[1]))),
 )
 # What a chat's life mostly is, the rest now and then.

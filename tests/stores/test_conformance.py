@@ -793,6 +793,20 @@ async def test_updating_a_chat_leaves_its_owner_its_age_and_its_active_turn(stor
     )
 
 
+async def test_updating_a_field_of_a_chat_leaves_what_changed_meanwhile(store: Store, make: Make) -> None:
+    first = await make.answered(store)
+    chat_id = first.assistant.chat_id
+    read = await store.chat(chat_id)
+    assert read is not None
+    second = await make.answered(store, chat_id, prev=first.assistant.id)
+    await store.update_chat(msgspec.structs.replace(read, metadata={"a": 1}), fields=["metadata"])
+    await store.update_chat(msgspec.structs.replace(read, title="T"), fields=["title"])
+    await store.update_chat(read, fields=())
+    chat = await store.chat(chat_id)
+    assert chat is not None
+    assert (chat.title, chat.metadata, chat.head_turn_id) == ("T", {"a": 1}, second.assistant.id)
+
+
 async def test_a_deleted_chat_takes_everything_with_it_and_nothing_else(store: Store, make: Make) -> None:
     kept = await make.answered(store)
     gone = make.new()

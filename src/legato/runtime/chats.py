@@ -10,7 +10,7 @@ from legato.core.posts import PatchChat, PostChat
 from legato.core.records import Chat
 from legato.core.text import clean
 from legato.core.views import ChatPage, ChatView, TreeNode, TreePage
-from legato.ports import Clock, Models, Store
+from legato.ports import CHAT_FIELDS, Clock, Models, Store
 from legato.runtime.clock import new_id
 from legato.runtime.reading.looking import status_of
 
@@ -59,14 +59,14 @@ class Chats:
             head = await self._store.turn(patch.head_turn_id)
             if head is None or head.chat_id != chat_id:
                 raise InvalidRequest.at("/head_turn_id", f"there is no turn {patch.head_turn_id} in this chat")
-        fields = ("title", "system", "model", "metadata", "head_turn_id")
-        changed = {name: value for name in fields if (value := getattr(patch, name)) is not UNSET}
+        changed = {name: value for name in CHAT_FIELDS if (value := getattr(patch, name)) is not UNSET}
         for name in ("title", "system"):
             if isinstance(changed.get(name), str):
                 changed[name] = clean(changed[name])
+        # Nothing else of it is written: a turn may have made another head meanwhile, or somebody given another title.
         chat = replace(chat, **changed, updated_at=self._clock.now())
-        await self._store.update_chat(chat)
-        return chat_view(chat)
+        await self._store.update_chat(chat, fields=[name for name in CHAT_FIELDS if name in changed])
+        return chat_view(await self.own(chat_id, principal))
 
     async def tree(self, chat_id: str, *, principal: str) -> TreePage:
         await self.own(chat_id, principal)

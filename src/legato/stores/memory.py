@@ -7,7 +7,7 @@ A change is made whole between two awaits: what may be refused is refused on cop
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -37,7 +37,7 @@ from legato.core.records import (
     TurnWrite,
 )
 from legato.core.steers import judged
-from legato.ports import Begun, Clock
+from legato.ports import CHAT_FIELDS, Begun, ChatField, Clock
 from legato.stores import cursors
 from legato.stores.kept import ROW, Kept, again
 from legato.stores.taken import turn_taken
@@ -323,19 +323,12 @@ class MemoryStore:
         self._chats[chat.id] = again(_chat, chat)
         return True
 
-    async def update_chat(self, chat: Chat) -> None:
+    async def update_chat(self, chat: Chat, *, fields: Collection[ChatField] = CHAT_FIELDS) -> None:
         await self._wait()
         stored = self._chats.get(chat.id)
         if stored is not None:
-            self._chats[chat.id] = msgspec.structs.replace(
-                stored,
-                title=chat.title,
-                system=chat.system,
-                model=chat.model,
-                metadata=again(_chat, chat).metadata,
-                head_turn_id=chat.head_turn_id,
-                updated_at=chat.updated_at,
-            )
+            changed = {name: getattr(again(_chat, chat), name) for name in fields}
+            self._chats[chat.id] = msgspec.structs.replace(stored, **changed, updated_at=chat.updated_at)
 
     async def delete_chat(self, chat_id: str) -> None:
         await self._wait()

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Self, TypeVar
@@ -40,7 +40,7 @@ from legato.core.records import (
     TurnRow,
     TurnWrite,
 )
-from legato.ports import Begun, Store
+from legato.ports import CHAT_FIELDS, Begun, ChatField, Store
 from legato.testing.marks import PATIENCE, Marks
 
 T = TypeVar("T")
@@ -252,8 +252,8 @@ class FaultyStore:
     async def create_chat(self, chat: Chat) -> bool:
         return await self._meet("create_chat", lambda: self._store.create_chat(chat))
 
-    async def update_chat(self, chat: Chat) -> None:
-        await self._meet("update_chat", lambda: self._store.update_chat(chat))
+    async def update_chat(self, chat: Chat, *, fields: Collection[ChatField] = CHAT_FIELDS) -> None:
+        await self._meet("update_chat", lambda: self._store.update_chat(chat, fields=fields))
 
     async def delete_chat(self, chat_id: str) -> None:
         await self._meet("delete_chat", lambda: self._store.delete_chat(chat_id))

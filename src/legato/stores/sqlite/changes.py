@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from msgspec import structs
 
@@ -23,7 +23,7 @@ from legato.core.records import (
     TurnRow,
     TurnWrite,
 )
-from legato.ports import Begun, Clock
+from legato.ports import Begun, ChatField, Clock
 from legato.stores.sqlite import early, queries, rows
 from legato.stores.sqlite.batch import Batch
 from legato.stores.sqlite.failures import GUILTY_ROW, refused
@@ -195,18 +195,18 @@ def create_chat(connection: sqlite3.Connection, chat: Chat) -> bool:
     return inserted.rowcount == 1
 
 
-def update_chat(connection: sqlite3.Connection, chat: Chat) -> None:
+def update_chat(connection: sqlite3.Connection, chat: Chat, fields: Collection[ChatField]) -> None:
+    values: dict[ChatField, str | None] = {
+        "title": chat.title,
+        "system": chat.system,
+        "model": chat.model,
+        "metadata": rows.as_json(chat.metadata),
+        "head_turn_id": chat.head_turn_id,
+    }
+    changed = [name for name in values if name in fields]
     connection.execute(
-        "UPDATE chat SET title = ?, system = ?, model = ?, metadata = ?, head_turn_id = ?, updated_at = ? WHERE id = ?",
-        (
-            chat.title,
-            chat.system,
-            chat.model,
-            rows.as_json(chat.metadata),
-            chat.head_turn_id,
-            chat.updated_at,
-            chat.id,
-        ),
+        f"UPDATE chat SET {''.join(f'{name} = ?, ' for name in changed)}updated_at = ? WHERE id = ?",
+        (*(values[name] for name in changed), chat.updated_at, chat.id),
     )
 
 

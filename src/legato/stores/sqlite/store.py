@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from legato.core.records import (
     TurnRow,
     TurnWrite,
 )
-from legato.ports import Begun, Clock
+from legato.ports import CHAT_FIELDS, Begun, ChatField, Clock
 from legato.stores.sqlite import changes, early, needs, outputs, queries, steers
 from legato.stores.sqlite.documents import SqliteDocuments
 from legato.stores.sqlite.packing import pack_ended
@@ -163,8 +163,8 @@ class SqliteStore:
     async def create_chat(self, chat: Chat) -> bool:
         return await self._writer.run(lambda connection: changes.create_chat(connection, chat))
 
-    async def update_chat(self, chat: Chat) -> None:
-        await self._writer.run(lambda connection: changes.update_chat(connection, chat))
+    async def update_chat(self, chat: Chat, *, fields: Collection[ChatField] = CHAT_FIELDS) -> None:
+        await self._writer.run(lambda connection: changes.update_chat(connection, chat, fields))
 
     async def delete_chat(self, chat_id: str) -> None:
         """Large outputs go first, step by step. A delete that is given up half way goes on when it is asked again."""
