@@ -6,6 +6,7 @@ from pathlib import Path
 
 import anyio
 import anyio.lowlevel
+import httpx
 import pytest
 from msgspec import UNSET
 from tests.e2e.house import MODELS, House, Json, configured, playing, serving, spawned, upstream_environ
@@ -410,6 +411,31 @@ async def test_no_queued_turn_of_a_chat_that_is_being_deleted_asks_anything(tmp_
             store.back()
         assert len(upstream.requests) == 1
     assert turn.status == "cancelled"
+
+
+async def test_who_queues_a_turn_in_a_chat_that_is_deleted_at_that_moment_is_told_that_it_is_gone(
+    tmp_path: Path,
+) -> None:
+    """Its turn was stored, and went with the chat; the answer is one that is documented (``playing`` holds it to
+    that)."""
+    store = FaultyStore()
+    answers: list[httpx.Response] = []
+
+    async with playing(tmp_path, around=store.over) as (house, upstream):
+        chat_id, _ = await busy(house, upstream)
+
+        async def post() -> None:
+            body = {"input": "Two", "chat_id": chat_id, "on_busy": "queue", "model": MODEL}
+            answers.append(await house.client.post("/v1/turns", json=body))
+
+        store.hold("siblings")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(post)
+            await store.reached("siblings")
+            assert (await house.client.delete(f"/v1/chats/{chat_id}")).status_code == 204
+            store.back()
+        assert len(upstream.requests) == 1
+    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(404, "not_found")]
 
 
 @pytest.mark.parametrize("looked_at", [True, False])

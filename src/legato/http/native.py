@@ -50,6 +50,7 @@ EVENT_STREAM: Final = "text/event-stream"
 START_CODES: Final = (
     "chat_busy",
     "chat_id_taken",
+    "not_found",
     "queue_full",
     "too_many_steers",
     "turn_id_reused",
