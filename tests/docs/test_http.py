@@ -27,7 +27,7 @@ from legato.http.connection import Connection
 from legato.http.errors import CODES
 from legato.http.native import PAGE as PAGE_TURNS
 from legato.runtime.calls.toolbox import GRACE
-from legato.runtime.clients.admission import METADATA_BYTES
+from legato.runtime.chats import METADATA_BYTES
 from legato.runtime.clients.cancelling import CANCEL_STORE_SECONDS
 from legato.runtime.clients.posted import TITLE_CHARACTERS
 from legato.runtime.reading.following import SQUASH_FROM

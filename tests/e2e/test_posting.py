@@ -527,6 +527,12 @@ async def test_chats_are_made_changed_listed_and_removed(tmp_path: Path) -> None
         assert (patched.json()["title"], patched.json()["metadata"]) == ("New", {"a": 1})
         assert (await house.get("/v1/chats"))["data"][0]["id"] == "chat-2"
         assert (await house.client.patch("/v1/chats/chat-2", json={"model": "nobody/x"})).status_code == 422
+        for much in ({"metadata": {"a": "x" * 16_384}}, {"system": "x" * 262_145}):
+            for answer in (
+                await house.client.patch("/v1/chats/chat-2", json=much),
+                await house.client.post("/v1/chats", json=much),
+            ):
+                assert (answer.status_code, answer.json()["errors"][0]["path"]) == (422, f"/{next(iter(much))}")
         assert (await house.client.delete("/v1/chats/chat-2")).status_code == 204
         assert (await house.client.delete("/v1/chats/chat-2")).status_code == 404
         assert (await house.client.get("/v1/chats/chat-2")).status_code == 404

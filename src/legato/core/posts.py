@@ -17,6 +17,8 @@ Id: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Z
 Url: TypeAlias = Annotated[str, Meta(max_length=2048, pattern="^https://")]
 """The server never fetches it; it is handed to a provider that takes URLs."""
 ModelName: TypeAlias = Annotated[str, Meta(max_length=256)]
+ChatSystem: TypeAlias = Annotated[str, Meta(max_length=262_144)]
+"""A list of chats has it of each, so a chat's has a bound beside the body's; a turn's own goes with that turn."""
 MediaType: TypeAlias = Annotated[
     str, Meta(max_length=127, pattern=r"^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+(?!\n)$")
 ]
@@ -110,7 +112,7 @@ class PostApproval(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class PostChat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     id: Id | UnsetType = UNSET
     title: Annotated[str, Meta(max_length=1000)] = ""
-    system: str | None = None
+    system: ChatSystem | None = None
     model: ModelName | None = None
     metadata: dict[str, Json] = {}
 
@@ -119,7 +121,7 @@ class PatchChat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Fields left out stay as they are."""
 
     title: Annotated[str, Meta(max_length=1000)] | UnsetType = UNSET
-    system: str | None | UnsetType = UNSET
+    system: ChatSystem | None | UnsetType = UNSET
     model: ModelName | None | UnsetType = UNSET
     metadata: dict[str, Json] | UnsetType = UNSET
     head_turn_id: Id | UnsetType = UNSET

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
+from legato.core.blocks import Json
 from legato.core.errors import Conflict, InvalidRequest, NotFound
 from legato.core.posts import PatchChat, PostChat
 from legato.core.records import Chat
@@ -13,6 +15,9 @@ from legato.core.views import ChatPage, ChatView, TreeNode, TreePage
 from legato.ports import CHAT_FIELDS, Clock, Models, Store
 from legato.runtime.clock import new_id
 from legato.runtime.reading.looking import status_of
+
+METADATA_BYTES = 16_384
+"""Of a chat's or a turn's metadata as JSON: labels for the client's own use, no place for content."""
 
 
 class Chats:
@@ -34,6 +39,7 @@ class Chats:
     async def create(self, post: PostChat, *, principal: str) -> ChatView:
         if post.model is not None:
             self._models.resolve(post.model)
+        check_metadata(post.metadata)
         now = self._clock.now()
         chat = Chat(
             id=new_id() if isinstance(post.id, UnsetType) else post.id,
@@ -55,6 +61,8 @@ class Chats:
         chat = await self.own(chat_id, principal)
         if isinstance(patch.model, str):
             self._models.resolve(patch.model)
+        if not isinstance(patch.metadata, UnsetType):
+            check_metadata(patch.metadata)
         if isinstance(patch.head_turn_id, str):
             head = await self._store.turn(patch.head_turn_id)
             if head is None or head.chat_id != chat_id:
@@ -85,6 +93,13 @@ class Chats:
                 ]
             )
         )
+
+
+def check_metadata(metadata: dict[str, Json]) -> None:
+    size = len(msgspec.json.encode(metadata))
+    if size > METADATA_BYTES:
+        message = f"has {size} bytes as JSON, limit is {METADATA_BYTES}"
+        raise InvalidRequest.at("/metadata", message, limit=METADATA_BYTES, actual=size)
 
 
 def chat_view(chat: Chat) -> ChatView:

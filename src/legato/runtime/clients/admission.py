@@ -19,6 +19,7 @@ from legato.core.posts import OnBusy, PostTurn
 from legato.core.records import Chat, ClientTool, Datum, Limits, NewTurns, StoredTurn, TurnRequest, TurnRow, TurnWrite
 from legato.core.text import clean
 from legato.ports import Clock, Models, Resolved, Store, Tools
+from legato.runtime.chats import check_metadata
 from legato.runtime.clients.posted import posted_blocks, title, user_write
 from legato.runtime.clock import new_id
 
@@ -37,8 +38,6 @@ _PLACES: Mapping[OnBusy, Literal["reject", "behind", "in_front"]] = {
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _COMPARED = 100
 """Characters of a name that are compared with those of the tools: difflib counts each, a second for ten million."""
-METADATA_BYTES = 16_384
-"""Of a turn's metadata as JSON: labels for the client's own use, no place for content."""
 
 
 class AdmissionLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,10 +236,7 @@ class Admissions:
         tools = self._tool_names(post)
         client_tools = self._client_tools(post)
         _check_params(post.params, (*tools, *(tool.name for tool in client_tools)))
-        size = len(msgspec.json.encode(post.metadata))
-        if size > METADATA_BYTES:
-            message = f"has {size} bytes as JSON, limit is {METADATA_BYTES}"
-            raise InvalidRequest.at("/metadata", message, limit=METADATA_BYTES, actual=size)
+        check_metadata(post.metadata)
         system = post.system if isinstance(post.system, str) else None
         return TurnRequest(
             params=post.params,
