@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -214,11 +215,15 @@ INSERT INTO call (turn_id, call_id, reading, formatter, version) VALUES ('a1', '
 """
 
 
-async def test_a_file_of_the_first_schema_is_brought_up_to_date_with_its_rows(tmp_path: Path, make: Make) -> None:
+@pytest.mark.parametrize("version", range(1, len(schema.migrations()) + 1))
+async def test_a_file_of_any_earlier_schema_is_brought_up_to_date_with_its_rows(
+    version: int, tmp_path: Path, make: Make
+) -> None:
     path = tmp_path / "legato.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         schema.migrate(connection, path, schema.migrations()[:1])
         connection.executescript(OF_THE_FIRST_SCHEMA)
+        schema.migrate(connection, path, schema.migrations()[:version])
     store = await open_sqlite(path)
     assert pragma(path, "user_version") == len(schema.migrations())
     stored = await store.load("a1")
@@ -249,6 +254,45 @@ def test_only_what_is_missing_is_run() -> None:
         for known in (1, 2, 2):
             schema.migrate(connection, Path("x"), scripts[:known])
             assert connection.execute("PRAGMA user_version").fetchone() == (known,)
+
+
+KILLED_IN_THE_MIDST = """
+import os, signal, sqlite3, sys
+from pathlib import Path
+from legato.stores.sqlite import schema
+
+path, after = Path(sys.argv[1]), int(sys.argv[2])
+left = [statement for script in schema.migrations()[1:] for statement in schema._statements(script)]
+connection = sqlite3.connect(path, isolation_level=None)
+connection.execute("PRAGMA cache_size = 1")  # so that what is not committed is on disk
+connection.execute("BEGIN IMMEDIATE")
+for statement in left[: after if after >= 0 else len(left)]:
+    connection.execute(statement)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def bring_up_and_die(path: Path, after: int) -> None:
+    command = [sys.executable, "-c", KILLED_IN_THE_MIDST, str(path), str(after)]
+    assert subprocess.run(command, check=False, timeout=60).returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("after", [1, 7, -1], ids=["at its first statement", "half way", "before its commit"])
+async def test_a_file_whose_server_was_killed_while_it_was_brought_up_to_date_is_so_at_the_next_start(
+    after: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "legato.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        schema.migrate(connection, path, schema.migrations()[:1])
+        connection.executescript(OF_THE_FIRST_SCHEMA)
+    bring_up_and_die(path, after)
+    store = await open_sqlite(path)
+    stored = await store.load("a1")
+    await store.close()
+    assert stored is not None
+    assert len(stored.blocks) == 4
+    assert (pragma(path, "user_version"), pragma(path, "integrity_check")) == (len(schema.migrations()), "ok")
 
 
 def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
