@@ -8,6 +8,7 @@ from typing import get_args
 
 import pytest
 
+from legato.testing.torture import drive
 from legato.testing.torture.drive import Torture
 from legato.testing.torture.plan import Ask, Fault, Freeze, Kill, ProviderFault, Restart, Spool
 from legato.testing.torture.planning import make_plan
@@ -29,6 +30,15 @@ def test_every_promise_holds_while_a_server_is_killed_stopped_and_starved(seed: 
     assert report.accepted == report.ended == SHORT - report.steered - report.refused
     assert report.tolls.keys() & {"kill", "torn spool", "restart"}
     assert report.events > SHORT
+
+
+def test_a_torture_that_comes_to_no_end_says_so_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each wait of it has its bound; where a server answers nothing any more they come one after the other, and a run
+    of some seconds took more than a minute."""
+    monkeypatch.setattr(drive, "SETTLED_IN_HASTE", 0.0)
+    monkeypatch.setattr(drive, "EACH_STEP", 0.05)
+    report = tortured(3, SHORT, tmp_path)
+    assert any("not all was done" in broken.found for broken in report.broken)
 
 
 @pytest.mark.slow

@@ -33,6 +33,8 @@ SETTLED: Final = 180.0
 """Seconds after which a turn that has not ended will not: two leases, many kills, and some."""
 SETTLED_IN_HASTE: Final = 30.0
 """Likewise where nobody is stopped for longer than a lease."""
+EACH_STEP: Final = 0.35
+"""Seconds that a step of the plan may take, all in all, beside half as much again as the last turn has to end in."""
 ANSWERED: Final = 10.0
 """Seconds until somebody who asked asks again."""
 
@@ -48,6 +50,7 @@ class Torture:
         self._asks = {step.turn: step for step in plan if isinstance(step, Ask)}
         self._in_haste = len(self._asks) < LONG
         self._settled = SETTLED_IN_HASTE if self._in_haste else SETTLED
+        self._bound = 1.5 * self._settled + EACH_STEP * len(plan)
         self._live = asyncio.Semaphore(LIVE)
         self.report = Report(seed=seed, turns=len(self._asks), steps=len(plan))
 
@@ -63,14 +66,16 @@ class Torture:
             environ = _environ(upstream, in_haste=self._in_haste)
             drain, apart = (1, 0.3) if self._in_haste else (3, 1.2)
             servers = Servers(self._folder, environ, drain=drain, apart=apart)
+            users = Users(self._seed, servers, session, self._complain, patience=self._settled)
+            bound = asyncio.timeout(self._bound)
             try:
-                await servers.start()
-                async with asyncio.TaskGroup() as tasks:
-                    users = Users(self._seed, servers, session, tasks, self._complain, patience=self._settled)
-                    await self._do_all(servers, users, tasks)
-                await servers.stop_twin()
-                await self._look(users)
-                await servers.end()
+                async with bound:
+                    await self._do_and_look(servers, users)
+            except TimeoutError:
+                if not bound.expired():
+                    raise
+                # Each wait has its bound, and where nothing is answered any more they come one after the other.
+                self._complain("P8", f"not all was done and looked at after {self._bound:.0f} s")
             finally:
                 await servers.kill()
             for refused in upstream.refused:
@@ -80,6 +85,15 @@ class Torture:
         await self._check(vendor, servers, users)
         self.report.seconds = time.monotonic() - began
         return self.report
+
+    async def _do_and_look(self, servers: Servers, users: Users) -> None:
+        await servers.start()
+        async with asyncio.TaskGroup() as tasks:
+            users.tasks = tasks
+            await self._do_all(servers, users, tasks)
+        await servers.stop_twin()
+        await self._look(users)
+        await servers.end()
 
     async def _do_all(self, servers: Servers, users: Users, tasks: asyncio.TaskGroup) -> None:
         """Until all is done; or until turns have taken all places and do not end: what nobody has seen of them names

@@ -52,6 +52,7 @@ class Said(NamedTuple):
 class Users:
     """``told`` is by turn what was seen of it, of those that became one; ``chats`` has the last turn of each. Whoever
     follows a turn gives it ``patience`` seconds, whoever asks something half of them.
+    ``tasks``, in which they answer, is set before the first turn.
     ``complain`` is told what should not have been answered: a promise, what was found, the step and the turn."""
 
     def __init__(
@@ -59,7 +60,6 @@ class Users:
         seed: int,
         servers: Servers,
         session: aiohttp.ClientSession,
-        tasks: asyncio.TaskGroup,
         complain: Callable[[str, str, int, str], None],
         *,
         patience: float,
@@ -71,7 +71,7 @@ class Users:
         self._seed = seed
         self._servers = servers
         self._session = session
-        self._tasks = tasks
+        self.tasks: asyncio.TaskGroup | None = None
         self._complain = complain
         self._patience = patience
         self._chance = random.Random(seed)  # noqa: S311  (nobody is to be kept from guessing)
@@ -207,10 +207,13 @@ class Users:
     async def _read(self, reader: Reader, planned: PlannedReader, ask: Ask, told: Told) -> None:
         await asyncio.sleep(planned.late)
 
+        assert self.tasks is not None
+        start = self.tasks.create_task
+
         def heard(event: e.Event) -> None:
             if isinstance(event, e.CallWaiting) and (told.turn_id, event.call_id) not in self._answered:
                 self._answered.add((told.turn_id, event.call_id))
-                self._tasks.create_task(self._answer(ask, told, event))
+                start(self._answer(ask, told, event))
 
         async with _unless_stuck(self._patience):
             await reader.follow(self._session, self.url, heard=heard)
