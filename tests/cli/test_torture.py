@@ -27,3 +27,12 @@ def test_a_folder_that_has_something_in_it_is_left_alone(tmp_path: Path) -> None
         torture.run(turns=9, seed=4, folder=tmp_path, only_plan=False, as_json=False)
     assert failed.value.exit_code == MISUSED
     assert [file.name for file in tmp_path.iterdir()] == ["legato.db"]
+
+
+def test_a_folder_that_cannot_be_is_one_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for folder in (file, file / "inside"):
+        with pytest.raises(Failed, match=f"^--folder {folder}: ") as failed:
+            torture.run(turns=9, seed=4, folder=folder, only_plan=False, as_json=False)
+        assert failed.value.exit_code == MISUSED

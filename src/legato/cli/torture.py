@@ -26,9 +26,13 @@ def run(*, turns: int, seed: int, folder: Path | None, only_plan: bool, as_json:
     if folder is None:
         with tempfile.TemporaryDirectory(prefix="legato-torture-") as made:
             return _torture(seed, turns, Path(made), as_json=as_json)
-    if folder.exists() and any(folder.iterdir()):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        taken = any(folder.iterdir())
+    except OSError as error:
+        raise Failed(f"--folder {folder}: {error.strerror or error}", exit_code=MISUSED) from error
+    if taken:
         raise Failed(f"{folder} is not empty; torture needs a folder of its own", exit_code=MISUSED)
-    folder.mkdir(parents=True, exist_ok=True)
     return _torture(seed, turns, folder.resolve(), as_json=as_json)
 
 
