@@ -128,6 +128,7 @@ def test_a_file_that_is_not_there_is_not_made_and_no_database_is_left_alone(home
         foreign.execute("CREATE TABLE t (x)")
     for name, said in (
         ("none.db", "there is no such file"),
+        (".", "is a directory"),
         ("other.db", "no SQLite database"),
         ("foreign.db", "another program"),
     ):
@@ -145,6 +146,15 @@ def test_a_database_of_another_version_is_refused_with_what_to_do(server: Server
     verified = legato("verify", "--db", broken, cwd=home)
     assert (verified.returncode, verified.stdout) == (2, "")
     assert "has schema 2" in verified.stderr
+
+
+def test_a_database_of_which_half_is_left_is_not_said_to_be_none(server: Server, turn: str, home: Path) -> None:
+    half = Path(break_it(server, home, "UPDATE turn SET depth = depth"))
+    data = half.read_bytes()
+    half.write_bytes(data[: len(data) // 2])
+    verified = legato("verify", "--db", str(half), cwd=home)
+    assert (verified.returncode, verified.stdout) == (2, "")
+    assert "it cannot be used (sqlite: database disk image is malformed)" in verified.stderr
 
 
 def test_a_page_that_is_torn_out_ends_in_findings_or_in_a_sentence(server: Server, turn: str, home: Path) -> None:

@@ -23,7 +23,7 @@ from legato.stores.sqlite import queries, rows
 from legato.stores.sqlite.failures import unavailable
 from legato.stores.sqlite.packing import unpacked
 from legato.stores.sqlite.rows import Found
-from legato.stores.sqlite.schema import APPLICATION_ID, migrations, open_reader
+from legato.stores.sqlite.schema import APPLICATION_ID, migrations, open_reader, why
 
 T = TypeVar("T")
 
@@ -42,6 +42,8 @@ _BROKEN_CODES = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_NO
 def open_evidence(path: Path) -> Iterator[EvidenceFile]:
     """Raises ``ConfigError`` for what is no database of this version, ``StoreUnavailable`` for what cannot be read."""
     file = Path.cwd() / path
+    if file.is_dir():
+        raise ConfigError(f"database {path} is a directory; name a file in it")
     if not file.is_file():
         raise ConfigError(f"database {path}: there is no such file; name another path")
     try:
@@ -62,7 +64,7 @@ def _look_at(connection: sqlite3.Connection, path: Path) -> None:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
     except sqlite3.DatabaseError as error:
-        raise ConfigError(f"database {path}: it is no SQLite database; name another path (sqlite: {error})") from error
+        raise ConfigError(why(path, error)) from error
     if application != APPLICATION_ID:
         raise ConfigError(f"database {path} was made by another program; name another path")
     if version != len(migrations()):

@@ -40,7 +40,7 @@ def open_writer(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
     try:
         connection = _connect(str(path))
     except sqlite3.Error as error:
-        raise ConfigError(_why(path, error)) from error
+        raise ConfigError(why(path, error)) from error
     try:
         _own(connection, path)
         _use_wal(connection, path)
@@ -50,7 +50,7 @@ def open_writer(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
         migrate(connection, path, migrations())
     except sqlite3.Error as error:
         connection.close()
-        raise ConfigError(_why(path, error)) from error
+        raise ConfigError(why(path, error)) from error
     except BaseException:
         connection.close()
         raise
@@ -81,7 +81,8 @@ def _look_at(path: Path) -> None:
         raise ConfigError(f"database {path}: there is no directory {path.parent}; make it, or name another path")
 
 
-def _why(path: Path, error: sqlite3.Error) -> str:
+def why(path: Path, error: sqlite3.Error) -> str:
+    """That the file cannot be opened, and what to do about it."""
     match error.sqlite_errorcode & 0xFF if hasattr(error, "sqlite_errorcode") else None:
         case sqlite3.SQLITE_NOTADB:
             said = "it is no SQLite database; name another path"
