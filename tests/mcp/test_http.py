@@ -6,6 +6,7 @@ import gzip
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -86,6 +87,21 @@ async def test_a_session_that_was_forgotten_is_made_anew_and_the_call_sent_again
         over.start()
         await over.ready()
         assert await house.output("sdk__echo", text="back") == "back"
+
+
+@pytest.mark.parametrize("old", [False, True])
+async def test_a_redirect_within_the_server_is_followed_by_all_that_is_said(tmp_path: Path, old: bool) -> None:
+    """Servers send on from one form of a path to the other, with a slash at the end and without."""
+    flag = CancelFlag()
+    async with over_http(tmp_path, old=old) as over:
+        moved = over.server(url=f"http://127.0.0.1:{over.port}/mcp/")
+        async with hosting(moved) as house, anyio.create_task_group() as tasks:
+            assert house.status("sdk").problem is None
+            assert await house.output("sdk__echo", text="hello") == "hello"
+            tasks.start_soon(partial(house.run, "sdk__wait", flag=flag))
+            await until(lambda: bool(house.shown))
+            flag.cancel()
+            await until((tmp_path / "cancelled").exists)
 
 
 async def test_a_list_that_changes_is_followed_since_2026(tmp_path: Path) -> None:

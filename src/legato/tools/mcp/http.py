@@ -47,7 +47,7 @@ class _Outgoing(msgspec.Struct):
 
 
 def http_client(server: McpServer) -> httpx2.AsyncClient:
-    """Used as a context manager, by the task that uses the SDK's transport. Redirects and proxies are not followed."""
+    """A context manager for the task that uses the SDK's transport. No proxy is used; the SDK follows redirects."""
     timeout = httpx2.Timeout(connect=min(10.0, server.connect_timeout), read=None, write=_WRITE, pool=_WRITE)
     limits = httpx2.Limits(max_connections=1_000, max_keepalive_connections=20)
     headers = {"accept-encoding": "identity", **server.headers}
@@ -68,6 +68,7 @@ class Careful(httpx2.AsyncBaseTransport):
                 return await self._below.handle_async_request(request)
         if request.method != "POST":
             return await _uncompressed(await self._below.handle_async_request(request))
+        await request.aread()  # one that was redirected comes as a stream
         if not _asks(request):
             return await self._one_way(request)
         try:
@@ -88,6 +89,8 @@ class Careful(httpx2.AsyncBaseTransport):
         try:
             with anyio.fail_after(_ONE_WAY):
                 response = await self._below.handle_async_request(request)
+                if response.has_redirect_location:
+                    return response
                 await response.aclose()
         except (httpx2.TransportError, TimeoutError):
             pass  # nobody waits for it; the request it belongs to has a timeout of its own
