@@ -95,6 +95,14 @@ async def test_a_schema_that_is_too_large_leaves_out_its_tool_only(tmp_path: Pat
     assert any("its schema has 70024 bytes, limit is 65536" in one.message for one in causes())
 
 
+async def test_what_a_schema_leaves_open_with_null_is_left_out(tmp_path: Path) -> None:
+    async with hosting(raw("nulls", tmp_path)) as house:
+        tool = house.registry.get("raw__say")
+        assert tool is not None
+        assert tool.spec.input_schema == {"type": "object", "properties": {}}
+        assert await house.output("raw__say", text="hello") == "hello"
+
+
 async def test_a_list_without_end_is_read_to_its_bound(tmp_path: Path) -> None:
     async with hosting(raw("endless-list", tmp_path)) as house:
         assert house.status("raw").state == "ready"

@@ -121,6 +121,9 @@ def listed(cursor: str | None) -> dict[str, Any]:
             return {
                 "tools": [tools[0], {**tools[0], "name": "heavy", "inputSchema": {"type": "object", "x": "y" * 70_000}}]
             }
+        case "nulls":
+            nulls = {"type": "object", "properties": None, "required": None}
+            return {"tools": [{**tools[0], "inputSchema": nulls}]}
         case "hints":
             hints = [{"readOnlyHint": True}, {"idempotentHint": True}, {"destructiveHint": False}]
             return {"tools": [{**tools[0], "name": f"say{at}", "annotations": one} for at, one in enumerate(hints)]}
