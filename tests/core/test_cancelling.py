@@ -179,6 +179,17 @@ def test_after_round_a_last_answer_is_whole_and_the_turn_is_cancelled_all_the_sa
     assert play.end() == "cancelled, cancelled"
 
 
+@LATE
+def test_a_reply_that_is_refused_after_its_cancel_is_cancelled_and_its_round_says_refused(
+    cancel: i.CancelRequested,
+) -> None:
+    """Met by `legato torture --turns 100 --seed 313`."""
+    play = Play()
+    play.say(text(0, "I must not"), cancel, ended("refusal"))
+    assert [record.stop_reason for record in play.machine.turn.rounds] == ["refusal"]
+    assert play.end() == "cancelled, cancelled"
+
+
 def test_after_round_between_two_responses_the_calls_finish_and_nothing_more_is_asked() -> None:
     play = Play()
     play.say(call(0), call(1), ended())
@@ -289,6 +300,9 @@ def test_whenever_cancels_and_steers_come_each_call_has_its_result_and_each_stee
     assert sorted(results) == sorted(sealed)
     assert not turn.open
     assert isinstance(run.events[-1], e.TurnEnd)
+    cancels = [step for step, (fed, _) in enumerate(run.steps) if isinstance(fed, i.CancelRequested)]
+    (over,) = (step for step, (_, actions) in enumerate(run.steps) if run.events[-1] in actions)
+    assert turn.status != "complete" or not any(step <= over for step in cancels)
     assert [steer.state for steer in turn.steers] in ([], ["accepted", "delivered"], ["accepted", "returned"])
     heard = [text for record in turn.rounds for text in record.steers]
     assert len(heard) == sum(steer.state == "delivered" for steer in turn.steers)

@@ -440,7 +440,7 @@ class TurnMachine:
                 self._phase = "waiting"
                 self._scribe.say(e.TurnWaiting(seq=self._scribe.next_seq()))
             return
-        if self._ending is not None:
+        if self._ending is not None and (self._stops_after is None or self._ending.status != "complete"):
             self._end(self._ending)
         elif self._stops_after is not None:
             self._end(BY_CANCEL)
