@@ -305,7 +305,7 @@ class TurnMachine:
                 self._cut_off(ended.stop_reason, ended.provider_reason)
             case "refusal":
                 self._stop_round("orphaned", "refusal", ended.provider_reason)
-                self._ending = Ending("complete", "refusal")
+                self._ending = Ending("complete", "refusal") if self._stops_after is None else BY_CANCEL
                 self._calls.cancel(REFUSED)
         self._settle()
 
@@ -440,7 +440,7 @@ class TurnMachine:
                 self._phase = "waiting"
                 self._scribe.say(e.TurnWaiting(seq=self._scribe.next_seq()))
             return
-        if self._ending is not None and (self._stops_after is None or self._ending.status != "complete"):
+        if self._ending is not None:
             self._end(self._ending)
         elif self._stops_after is not None:
             self._end(BY_CANCEL)
