@@ -89,7 +89,7 @@ def _spec(server: McpServer, offered: str, listed: Listed | None) -> ToolSpec:
     if listed is None:
         return ToolSpec(offered, f"a tool of {server.name}, which has not been listed yet", {"type": "object"})
     description = clean(listed.description).strip() or f"{clean(listed.name)}, a tool of {server.name}"
-    # JSON Schema has no null here. The SDK lets it pass; it is what a nil slice of Go becomes, as in `"required": null`.
+    # JSON Schema has no null here. The SDK lets it pass; it is what a nil slice of Go becomes: `"required": null`.
     said = {keyword: value for keyword, value in listed.input_schema.items() if value is not None}
     schema = {"type": "object", "properties": {}, **said}
     return ToolSpec(offered, cut(description, DESCRIPTION_BYTES), schema)
