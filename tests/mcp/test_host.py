@@ -9,7 +9,7 @@ import anyio
 import pytest
 from tests.mcp.house import PATIENCE, SERVERS, alive, hosting, made_with_sdk, pids, raw, until
 
-from legato import compose, formatter
+from legato import compose, formatter, tool
 from legato.config import load
 from legato.observability import causes
 from legato.tools.mcp.host import McpHost
@@ -107,6 +107,25 @@ async def test_a_formatter_of_ones_own_goes_before_ours_and_is_no_stranger(tmp_p
             call_id="call", tool_name="raw__say", outcome="ok", output="hello", error=None, max_bytes=100
         )
         assert (reading.text, reading.formatter) == ("HELLO", "raw__say")
+
+
+async def test_a_tool_of_ones_own_goes_before_a_servers_of_the_same_name_which_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    @tool(name="raw__say")
+    async def mine(text: str) -> str:
+        """Mine."""
+        return f"mine: {text}"
+
+    registry = ToolRegistry([mine])
+    async with McpHost([raw("normal", tmp_path)], formatters=registry.formatters) as host:
+        registry.attach(host)
+        await until(lambda: host.status()[0].state == "ready")
+        for _ in range(2):
+            assert [one.spec.description for one in registry if one.spec.name == "raw__say"] == ["Mine."]
+        assert "raw__silent" in registry.names()
+    (said,) = [record.getMessage() for record in caplog.records if "raw__say" in record.getMessage()]
+    assert said.startswith("mcp:raw offers a tool 'raw__say', which is never called: tests/mcp/test_host.py:")
 
 
 async def said_by(script: str) -> str:

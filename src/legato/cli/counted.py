@@ -103,6 +103,7 @@ KINDS: Final = MappingProxyType(
         "spool_hangs": ("spool", "its disk does not answer"),
         "spool_unreadable": ("spool", "its folder cannot be read"),
         "store_chore": ("store", "ended turns stay unpacked"),
+        "tool_hidden": ("tools", "another tool has that name, and hides it"),
         "tool_threads_full": ("tools", "no thread was free"),
         "tools_left_out": ("models", "tools were left out, since the model calls none"),
         "unknown_model": ("models", "was asked, and is in no table: its limits and prices are unknown"),

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import Protocol, TypeGuard
 
 from legato.core.ask import ToolSpec
 from legato.core.errors import ConfigError
+from legato.observability import warn_once
 from legato.ports import Tool
 from legato.tools.declare import declared_in, tool_of
 from legato.tools.formatters import MAX_TOKENS, FormatterRegistry, formatters_of
 from legato.tools.function_tool import FunctionTool
 from legato.tools.loading import load_module
 from legato.tools.places import place_of
+
+_log = logging.getLogger(__name__)
 
 
 class ToolSource(Protocol):
@@ -30,7 +34,8 @@ class ToolRegistry:
     """Implements ``ports.Tools``. ``formatters`` is always there, and is filled as tools come in; ``result_tokens`` are
     what a model reads of one result at most.
 
-    Declared tools come first, then those of attached sources; a source's tool whose name is taken is not seen.
+    Declared tools come first, then those of attached sources; a source's tool whose name is taken is not seen, and that
+    is logged.
     """
 
     def __init__(self, things: Iterable[Tool | Callable[..., object]] = (), *, result_tokens: int = MAX_TOKENS) -> None:
@@ -53,7 +58,7 @@ class ToolRegistry:
     def __iter__(self) -> Iterator[Tool]:
         yield from self._tools.values()
         for source in self._sources:
-            yield from (tool for tool in source.tools() if tool.spec.name not in self._tools)
+            yield from (tool for tool in source.tools() if self._is_seen(tool))
 
     def __len__(self) -> int:
         return len(self.names())
@@ -78,6 +83,14 @@ class ToolRegistry:
             found = [self._took(thing) for thing in _things_of(load_module(source))]
             if not any(found):
                 raise ConfigError(f"{source}: there is no @tool and no @formatter in it")
+
+    def _is_seen(self, tool: Tool) -> bool:
+        name = tool.spec.name
+        there = self._tools.get(name)
+        if there is not None:
+            message = f"{tool.source} offers a tool {name!r}, which is never called: {_where(there)} has that name"
+            warn_once(_log, f"tool_hidden:{name}", message)
+        return there is None
 
     def _took(self, thing: object) -> bool:
         """False if it declares nothing."""
