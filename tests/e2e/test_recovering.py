@@ -6,15 +6,17 @@ import contextlib
 import sqlite3
 from pathlib import Path
 
+import anyio
+import anyio.lowlevel
 import pytest
-from tests.e2e.house import MODELS, House, configured, playing, serving, upstream_environ
+from tests.e2e.house import MODELS, House, Json, configured, playing, serving, unpaired, upstream_environ
 from tests.patience import BOUND
 
 from legato.core import events as e
 from legato.core.resuming import RECOVERED, RECOVERIES, RELEASED
 from legato.runtime.owning.owner import this_process
 from legato.testing.store import FaultyStore
-from legato.testing.upstream import Gate, Say, Script, Upstream
+from legato.testing.upstream import Call, Gate, Say, Script, Upstream
 
 pytestmark = pytest.mark.anyio
 
@@ -125,3 +127,39 @@ async def test_a_turn_that_is_handed_on_again_and_again_is_not_given_up(tmp_path
         async with serving(config) as house:
             turn = await house.folded(turn_id)
     assert (turn.error, [block.text for block in turn.blocks]) == (None, ["All of it."])
+
+
+@pytest.mark.parametrize("spoiled", [b"block_stop", b"round_start", b"turn_start"])
+async def test_a_turn_whose_log_cannot_be_read_is_ended_and_costs_nobody_else_anything(
+    spoiled: bytes, tmp_path: Path
+) -> None:
+    """As when a disk has lost a bit, or an older server meets events of a newer one. What stands before it stands."""
+    async with Upstream.open() as upstream:
+        config = configured(tmp_path, environ=upstream_environ(upstream))
+        upstream.enqueue(Script([Call("look", {}), Say("Half of"), Gate("never")]))
+        async with serving(config) as house:
+            started = await house.post("Go", model=MODELS["anthropic"])
+            turn_id = started["assistant_turn"]["id"]
+            await house.until(turn_id, lambda event: isinstance(event, e.BlockDelta) and "Half" in event.text)
+        with contextlib.closing(sqlite3.connect(tmp_path / "legato.db")) as database, database:
+            database.execute(
+                "UPDATE log SET lines = CAST(replace(CAST(lines AS TEXT), ?, 'block_blown') AS BLOB) WHERE turn_id = ?",
+                [spoiled.decode(), turn_id],
+            )
+        upstream.enqueue(Script([Say("As ever.")]), Script([Say("Go on.")]))
+        async with serving(config) as house:
+            other = await house.folded(await house.ask("Other", model=MODELS["anthropic"]))
+            with anyio.fail_after(BOUND):
+                while (view := await looked_at(house, turn_id)) is None:
+                    await anyio.lowlevel.checkpoint()
+            after = await house.folded(await house.ask("On", chat_id=started["chat"]["id"], model=MODELS["anthropic"]))
+        assert not unpaired(upstream.requests[-1].body)
+    assert (other.status, after.status) == ("complete", "complete")
+    assert (view["status"], view["error"]["code"]) == ("error", "log_unreadable")
+    assert [block["type"] for block in view["blocks"]] == (["tool_use"] if spoiled == b"block_stop" else [])
+
+
+async def looked_at(house: House, turn_id: str) -> Json | None:
+    """The turn, once it has ended: until then what is stored of it cannot be shown."""
+    answer = await house.client.get(f"/v1/turns/{turn_id}")
+    return answer.json() if answer.status_code == 200 and answer.json()["ended_at"] else None

@@ -9,11 +9,12 @@ import anyio
 from legato.core import events as e
 from legato.core.closing import close_interrupted
 from legato.core.errors import StoreError
-from legato.core.records import KeptSteer, LogSegment, TurnEnding, TurnRow, TurnWrite
+from legato.core.fold import fold
+from legato.core.records import KeptSteer, LogSegment, StoredTurn, TurnEnding, TurnRow, TurnWrite
 from legato.core.resuming import Stored
 from legato.observability import count
 from legato.ports import Clock, Store
-from legato.runtime.reading.looking import stored_events
+from legato.runtime.reading.looking import readable_events
 
 _logger = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ async def end_interrupted(store: Store, row: TurnRow, stored: Stored, *, clock: 
     """End a turn that was just claimed: ``row`` is as it is since. Raises ``StoreError``."""
     count("turns_interrupted")
     _logger.warning("turn %s cannot go on and is ended: %s", row.id, error.message)
-    await store.write([_closing_write(row, stored, row.epoch, clock, error)])
+    await store.write([await _closing_write(store, row, stored, row.epoch, clock, error)])
 
 
 async def end_unstored(store: Store, turn_id: str, *, owner: str, clock: Clock, error: e.ErrorInfo) -> None:
@@ -57,12 +58,18 @@ async def _end(store: Store, row: TurnRow, *, owner: str, clock: Clock, error: e
     epoch = row.epoch + 1
     if await store.claim(row.id, epoch=epoch, owner=owner):
         intents = {intent.call_id for intent in await store.intents(row.id)}
-        events, steers = await stored_events(store, row.id), await store.steers(row.id)
+        (events, _), steers = await readable_events(store, row.id), await store.steers(row.id)
         stored = Stored(events=events, intents=intents, steers=steers)
-        await store.write([_closing_write(row, stored, epoch, clock, error)])
+        await store.write([await _closing_write(store, row, stored, epoch, clock, error)])
 
 
-def _closing_write(row: TurnRow, stored: Stored, epoch: int, clock: Clock, error: e.ErrorInfo) -> TurnWrite:
+async def _closing_write(
+    store: Store, row: TurnRow, stored: Stored, epoch: int, clock: Clock, error: e.ErrorInfo
+) -> TurnWrite:
+    """Rows of what stands behind an event that cannot be read go: no reader is told of them any more."""
+    kept, stands = await store.load(row.id), fold(stored.events)
+    rows = StoredTurn(row=row) if kept is None else kept
+    rounds = {(record.round, record.attempt) for record in stands.rounds}
     scribe = close_interrupted(
         row, stored.events, epoch=epoch, intents=stored.intents, steers=stored.steers, error=error
     )
@@ -79,6 +86,10 @@ def _closing_write(row: TurnRow, stored: Stored, epoch: int, clock: Clock, error
         ),
         blocks=tuple(turn.closed[index] for index in sorted(stopped)),
         rounds=turn.rounds,
+        dropped_blocks=tuple(block.index for block in rows.blocks if block.index not in stands.closed),
+        dropped_rounds=tuple(
+            (record.round, record.attempt) for record in rows.rounds if (record.round, record.attempt) not in rounds
+        ),
         steers=tuple(
             KeptSteer(steer_id=steer.steer_id, text=steer.text, state=steer.state) for steer in turn.steered.values()
         ),

@@ -28,7 +28,7 @@ from legato.runtime.model.questions import Questions
 from legato.runtime.owning.leases import Leases
 from legato.runtime.owning.renewing import Renewing
 from legato.runtime.reading.live import LiveLog
-from legato.runtime.reading.looking import stored_events
+from legato.runtime.reading.looking import readable_events
 from legato.runtime.recovery import end_interrupted, end_unstored
 from legato.runtime.runner import TakenUp, TurnRunner
 from legato.runtime.runners import Runners
@@ -373,12 +373,12 @@ class Running:
         kept, chat = await store.load(row.id), await store.chat(row.chat_id)
         if kept is None or chat is None:
             return None
-        events = await stored_events(store, row.id)
+        events, unreadable = await readable_events(store, row.id)
         begun_by = {intent.call_id: intent.owner for intent in await store.intents(row.id)}
         stored = Stored(
             events=events, intents=begun_by.keys(), needs=await store.needs(row.id), steers=await store.steers(row.id)
         )
-        match self._server_of(row, events):
+        match self._server_of(row, events, unreadable):
             case e.ErrorInfo() as error:
                 await end_interrupted(store, kept.row, stored, clock=self._house.clock, error=error)
                 return None
@@ -386,8 +386,13 @@ class Running:
                 taken_up = await self._as_it_was(row, kept, stored, begun_by)
                 return self._keep(self._make(kept.row, chat, resolved, taken_up=taken_up))
 
-    def _server_of(self, row: TurnRow, events: Sequence[e.Event] = ()) -> Resolved | e.ErrorInfo:
-        """Who serves its model; or why it cannot go on."""
+    def _server_of(
+        self, row: TurnRow, events: Sequence[e.Event] = (), unreadable: str | None = None
+    ) -> Resolved | e.ErrorInfo:
+        """Who serves its model; or why it cannot go on. ``unreadable`` is why there are no more events of it."""
+        if unreadable is not None:
+            message = f"what is stored of the turn cannot be read to its end: {unreadable}"
+            return e.ErrorInfo(code="log_unreadable", message=message)
         died = deaths(events)
         if row.status != "waiting" and died > RECOVERIES:
             message = f"the server stopped {died} times in a row and the turn came no further, limit is {RECOVERIES}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 from msgspec.structs import replace
 
 from legato.core import events as e
@@ -22,6 +23,18 @@ async def stored_events(store: Store, turn_id: str) -> list[e.Event]:
     """Everything of a turn that is stored, as it was said."""
     segments = await store.log(turn_id, after=0)
     return [e.decode(line) for segment in segments for line in log_lines.split(segment.lines)]
+
+
+async def readable_events(store: Store, turn_id: str) -> tuple[list[e.Event], str | None]:
+    """Those before the first that cannot be read, and why that one cannot; None if all can."""
+    events: list[e.Event] = []
+    for segment in await store.log(turn_id, after=0):
+        for line in log_lines.split(segment.lines):
+            try:
+                events.append(e.decode(line))
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                return events, str(error)
+    return events, None
 
 
 async def is_free(store: Store, row: TurnRow) -> bool:
