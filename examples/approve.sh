@@ -16,7 +16,7 @@ exec 3<&0 # the person's own input, inside the loop
   case $event in
     '{"type":"call_waiting"'*'"kind":"approval"'*)
       call=$(sed -E 's/.*"call_id":"([^"]+)".*/\1/' <<<"$event")
-      "$legato" show --url "$url" "$turn" 2>/dev/null | sed -n "s/^waits   for a yes or no to \(.*\): legato approve .* $call\$/run \1? [y\/N]/p"
+      "$legato" show --url "$url" "$turn" 2>/dev/null | sed -n "s/^waits   for a yes or no to \(.*\): legato approve [^ ]* $call\( --url .*\)\{0,1\}\$/run \1? [y\/N]/p"
       read -r yes <&3 || yes=
       if [ "$yes" = y ]; then "$legato" approve --url "$url" "$turn" "$call"
       else "$legato" approve --url "$url" "$turn" "$call" --deny --reason "${yes:-a person said no}"; fi ;;

@@ -76,6 +76,14 @@ def test_other_arguments_are_what_it_runs_with(desk: Server, home: Path) -> None
     assert (result["output"], result["ran_input"]) == ("dropped b", {"name": "b"})
 
 
+def test_what_show_says_to_type_reaches_the_server_that_was_shown(desk: Server, home: Path) -> None:
+    turn = waiting(desk, DROP)["id"]
+    shown = legato("show", turn, "--url", desk.url, cwd=home).stdout
+    typed = next(line for line in shown.splitlines() if line.startswith("waits ")).partition(": legato ")[2]
+    said = legato(*typed.split(" "), cwd=home)
+    assert (said.returncode, said.stdout) == (0, 'approved: drop(name="a")\n')
+
+
 def test_a_no_and_its_reason_are_told(desk: Server, home: Path) -> None:
     turn = waiting(desk, DROP)["id"]
     said = legato("approve", turn, "--deny", "--reason", "it is needed", "--url", desk.url, cwd=home)

@@ -332,6 +332,33 @@ def test_leaving_does_not_end_the_turn(server: Server, home: Path) -> None:
     server.ask("POST", f"/v1/turns/{active}/cancel", {})
 
 
+def test_what_was_typed_ahead_is_named_by_whoever_leaves_before_it_was_said(server: Server, home: Path) -> None:
+    with on_terminal(server, home, "--chat", "unsaid") as typing:
+        typing.until(READY)
+        type_block(typing, script(FOREVER))
+        typing.until("ön and ön")
+        typing.type("and then?\r")
+        typing.until("said when this answer has ended")
+        typing.type("/quit\r")
+        typing.until("the turn goes on: legato tail ")
+        typing.until(f" --url {server.url}")
+        typing.until("not said: and then?")
+        assert typing.end() == 0
+    active = server.ask("GET", "/v1/chats/unsaid")["active_turn_id"]
+    server.ask("POST", f"/v1/turns/{active}/cancel", {})
+
+
+def test_which_model_is_asked_is_said_before_one_was_named_and_after(server: Server, home: Path) -> None:
+    with Typing("chat", "--url", server.url, cwd=home) as typing:
+        typing.until(f"script/demo at {server.url}")
+        typing.type("/model\r")
+        typing.until("script/demo")
+        typing.type("/model script/echo\r")
+        typing.until("script/echo is asked from now on")
+        typing.type("/quit\r")
+        assert typing.end() == 0
+
+
 def test_the_terminal_is_given_back_as_it_was(server: Server, home: Path) -> None:
     with on_terminal(server, home) as typing:
         typing.until(READY)

@@ -10,6 +10,7 @@ import msgspec
 from legato.cli.api import Api, connected, turn_path
 from legato.cli.brief import call_line
 from legato.cli.failures import MISUSED, Failed
+from legato.cli.hints import hint
 from legato.cli.seen import SeenTurn, SeenWaiting
 from legato.cli.untrusted import clean, one_line
 from legato.core.blocks import Json
@@ -46,7 +47,7 @@ def answer(url: str, turn_id: str, call_id: str | None, *, output: str | None, e
 async def _approve(url: str, turn_id: str, call_id: str | None, body: dict[str, Json]) -> int:
     async with connected(url) as api:
         turn = await _turn(api, turn_id)
-        call_id = call_id or _only(turn, PEOPLE, "legato approve").call_id
+        call_id = call_id or _only(turn, PEOPLE, url).call_id
         which = [need.nr for need in turn.waiting_for if need.call_id == call_id and need.nr is not None]
         body = {"call_id": call_id, **body, **({"nr": which[0]} if which else {})}
         await api.send("POST", f"{turn_path(turn_id)}/approvals", body, SeenTurn)
@@ -57,7 +58,7 @@ async def _approve(url: str, turn_id: str, call_id: str | None, body: dict[str, 
 async def _answer(url: str, turn_id: str, call_id: str | None, said: dict[str, Json]) -> int:
     async with connected(url) as api:
         turn = await _turn(api, turn_id)
-        call_id = call_id or _only(turn, CLIENTS, "legato answer").call_id
+        call_id = call_id or _only(turn, CLIENTS, url).call_id
         body: dict[str, Json] = {"results": [{"call_id": call_id, **said}]}
         await api.send("POST", f"{turn_path(turn_id)}/tool_results", body, SeenTurn)
         _say("answered", turn, call_id, None)
@@ -68,7 +69,7 @@ async def _turn(api: Api, turn_id: str) -> SeenTurn:
     return await api.get(turn_path(turn_id), SeenTurn)
 
 
-def _only(turn: SeenTurn, kinds: tuple[str, ...], command: str) -> SeenWaiting:
+def _only(turn: SeenTurn, kinds: tuple[str, ...], url: str) -> SeenWaiting:
     """The one call that can be meant. Raises ``Failed`` where there is none, or a choice."""
     found = [need for need in turn.waiting_for if need.kind in kinds]
     if len(found) == 1:
@@ -77,9 +78,9 @@ def _only(turn: SeenTurn, kinds: tuple[str, ...], command: str) -> SeenWaiting:
         raise Failed(f"{len(found)} calls wait; name one: " + "; ".join(_choice(turn, need) for need in found))
     others = [need for need in turn.waiting_for if need.kind not in kinds]
     if others:
-        instead = "legato approve" if command == "legato answer" else "legato answer"
+        instead = "answer" if kinds == PEOPLE else "approve"
         whom = "a person" if others[0].kind in PEOPLE else "its client"
-        raise Failed(f"what waits here waits for {whom}: {instead} {clean(turn.id)} {clean(others[0].call_id)}")
+        raise Failed(f"what waits here waits for {whom}: {hint(instead, turn.id, others[0].call_id, url=url)}")
     raise Failed(f"nothing of turn {clean(turn.id)} waits: it is {clean(turn.status)}")
 
 

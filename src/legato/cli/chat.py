@@ -14,6 +14,7 @@ from legato.cli.drawing import Drawing
 from legato.cli.editor import Editor, Entered, Left, Typed
 from legato.cli.failures import FAILED, INTERRUPTED, MISUSED, Failed, Refused
 from legato.cli.follow import Follower, Lost
+from legato.cli.hints import hint
 from legato.cli.keyboard import interrupts, keys, lines
 from legato.cli.ls import first_words
 from legato.cli.outlet import Outlet, Terminal, outlet
@@ -39,8 +40,8 @@ _SHOWN_TURNS: Final = 2
 """Of a chat that is gone on with: the last exchange."""
 _INPUTS_MAX: Final = 1000
 """Lines typed ahead. Whoever feeds more than that into a running answer loses them, and is told."""
-
-
+_UNSAID_MAX: Final = 200
+"""Characters of a message that was typed ahead and is not said any more."""
 _FAREWELL_SECONDS: Final = 1.0
 """For a cancel that is on its way while somebody leaves."""
 
@@ -109,6 +110,7 @@ class _Host:
         self._settled: set[int] = set()  # needs, by their seq, of which nothing more is to be asked here
         self._listens = False
         self._ahead: list[str] = []  # said while an answer streamed: next
+        self._usual_model = ""  # asked where none is named; known once the chat was greeted
         self._warned = False
 
     async def run(self, text: str) -> int:
@@ -153,7 +155,7 @@ class _Host:
                     code = self._ended(over)
                     if once and self._answer is None:
                         if over.turn is not None:
-                            self._say(f"[legato chat --chat {self._talk.chat_id} goes on from here]")
+                            self._say(f"[{self._hint('chat', '--chat', self._talk.chat_id)} goes on from here]")
                         return code
 
     def _interrupt(self) -> None:
@@ -175,6 +177,7 @@ class _Host:
         if once:
             return
         model = self._talk.model or (chat.model if chat else None) or await self._talk.default_model()
+        self._usual_model = model
         self._say(f"{model} at {self._api.url}; /help says what can be typed")
         if chat is None:
             return
@@ -276,7 +279,7 @@ class _Host:
             case "/cancel":
                 self._cancel()
             case "/model" if not rest:
-                self._say(self._talk.model or "the chat's own, else the server's default")
+                self._say(clean(self._talk.model or self._usual_model))
             case "/model":
                 self._talk.model = rest
                 self._say(f"{clean(rest)} is asked from now on")
@@ -364,7 +367,7 @@ class _Host:
         if not self._listens:
             for one in open_:
                 self._settled.add(one.need.seq)
-                self._say(f"{one.asked}: legato approve {turn_id} {clean(one.need.call_id)}")
+                self._say(f"{one.asked}: {self._hint('approve', turn_id, one.need.call_id)}")
             return
         if self._question not in open_:
             self._question = open_[0] if open_ else None
@@ -420,7 +423,7 @@ class _Host:
         if over.failed is not None:
             self._say(over.failed.message, "error")
             if isinstance(over.failed, Refused) and over.failed.code == "chat_busy" and over.failed.turn_id:
-                self._say(f"`legato tail {clean(over.failed.turn_id)}` follows the turn that runs in it")
+                self._say(f"`{self._hint('tail', over.failed.turn_id)}` follows the turn that runs in it")
         if self._ahead:
             self._begin(self._talk.said(self._ahead.pop(0)))
         if over.turn is not None and over.turn.status == "cancelled" and self._cancel_asked:
@@ -430,10 +433,15 @@ class _Host:
     def _leave(self, code: int) -> int:
         self._out.prompt(None)
         if self._turn_id is not None:
-            self._say(f"the turn goes on: legato tail {self._turn_id}")
+            self._say(f"the turn goes on: {self._hint('tail', self._turn_id)}")
         elif self._answer is not None:
-            self._say(f"left before the server said that it had the message: legato ls {self._talk.chat_id}")
+            self._say(f"left before the server said that it had the message: {self._hint('ls', self._talk.chat_id)}")
+        for text in self._ahead:
+            self._say(f"not said: {one_line(text, _UNSAID_MAX)}")
         return code
+
+    def _hint(self, command: str, *words: str) -> str:
+        return hint(command, *words, url=self._api.url)
 
     def _say(self, sentence: str, kind: str = "note") -> None:
         self._out.line(sentence, "error" if kind == "error" else "note")

@@ -6,14 +6,13 @@ import os
 import sys
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, TypeAlias
 
 import typer
 
 from legato import __version__
 from legato.cli.failures import BROKEN_PIPE, INTERRUPTED, MISUSED, Failed
-
-DEFAULT_URL: Final = "http://127.0.0.1:8420"
+from legato.cli.hints import DEFAULT_URL
 
 # Rich would draw the help more handsomely and take 90 ms to be imported: more than all the rest together.
 app = typer.Typer(

@@ -76,7 +76,7 @@ class Drawing:
                 self._told(event)
             case e.TurnWaiting():
                 self._rests = True
-                self._say("the turn waits; /cancel ends it", "note")
+                self._say("the turn waits; Ctrl-C cancels it", "note")
             case e.Rewind():
                 self._rewind(event)
             case e.TurnEnd():

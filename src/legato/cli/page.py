@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from legato.cli.brief import arguments_line, call_line, seconds_between, usage_line, value_line
+from legato.cli.hints import hint
 from legato.cli.seen import SeenBlock, SeenModelView, SeenRound, SeenTurn, SeenWaiting
 from legato.cli.untrusted import clean
 from legato.core.blocks import Json
@@ -18,7 +19,8 @@ _RESULT_LINES: Final = 60
 _VALUE_CHARACTERS: Final = 4_000
 
 
-def turn_page(turn: SeenTurn) -> Iterator[str]:
+def turn_page(turn: SeenTurn, *, url: str) -> Iterator[str]:
+    """``url`` is where the commands go that answer what waits."""
     yield from _head(turn)
     if turn.role == "user":
         for block in turn.blocks:
@@ -33,7 +35,7 @@ def turn_page(turn: SeenTurn) -> Iterator[str]:
             if block.type != "tool_result":
                 yield from _indented(_block(block, results))
     yield ""
-    yield from _foot(turn)
+    yield from _foot(turn, url)
 
 
 def _head(turn: SeenTurn) -> Iterator[str]:
@@ -49,8 +51,8 @@ def _head(turn: SeenTurn) -> Iterator[str]:
     yield clean(f"  at      {turn.created_at}" + ("" if took is None else f", took {took:.1f} s"))
 
 
-def _foot(turn: SeenTurn) -> Iterator[str]:
-    yield from (f"waits   {_need(turn, need)}" for need in turn.waiting_for)
+def _foot(turn: SeenTurn, url: str) -> Iterator[str]:
+    yield from (f"waits   {_need(turn, need, url)}" for need in turn.waiting_for)
     if turn.error is not None:
         by = f" (from {turn.error.provider}, {turn.error.provider_status})" if turn.error.provider_status else ""
         yield clean(f"error {turn.error.code}: {turn.error.message}{by}")
@@ -58,19 +60,20 @@ def _foot(turn: SeenTurn) -> Iterator[str]:
     yield f"events  up to {turn.last_seq}"
 
 
-def _need(turn: SeenTurn, need: SeenWaiting) -> str:
+def _need(turn: SeenTurn, need: SeenWaiting, url: str) -> str:
     """What is waited for, and what to type for it."""
     call = call_line(turn, need.call_id)
-    place = clean(f"{turn.id} {need.call_id}")
+    place = (turn.id, need.call_id)
     match need.kind:
         case "approval":
-            return f"for a yes or no to {call}: legato approve {place}"
+            return f"for a yes or no to {call}: {hint('approve', *place, url=url)}"
         case "input":
             schema = "" if need.input_schema is None else f" {value_line(need.input_schema, _VALUE_CHARACTERS)}"
-            told = " --input JSON" if schema else ""
-            return clean(f"for an answer to {call}, which asks: {need.message}{schema}: legato approve {place}{told}")
+            told = ("--input", "JSON") if schema else ()
+            asks = clean(f"for an answer to {call}, which asks: {need.message}{schema}")
+            return f"{asks}: {hint('approve', *place, *told, url=url)}"
         case "client_tool":
-            return f"for its client to run {call}: legato answer {place} --output JSON"
+            return f"for its client to run {call}: {hint('answer', *place, '--output', 'JSON', url=url)}"
         case _:
             return clean(f"for {need.kind} of {call}")
 

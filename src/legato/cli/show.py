@@ -32,7 +32,7 @@ async def _show(url: str, turn_id: str, *, model_view: bool, raw: bool, as_json:
                 _write(await _event_lines(api, turn_id))
             else:
                 body = await api.get_bytes(turn_path(turn_id) + ("/model_view" if model_view else ""))
-                _present(body, model_view=model_view, as_json=as_json)
+                _present(body, url=url, model_view=model_view, as_json=as_json)
         source = url
     except (Unreachable, Refused) as error:
         file = _instead(error, db)
@@ -40,7 +40,7 @@ async def _show(url: str, turn_id: str, *, model_view: bool, raw: bool, as_json:
             raise
         if model_view:
             raise Failed(f"{error.message}; what a model was sent is made by a server, not kept in {file}") from error
-        await _from_file(file, turn_id, raw=raw, as_json=as_json)
+        await _from_file(file, turn_id, url=url, raw=raw, as_json=as_json)
         source = f"{file} ({error.message})"
     sys.stdout.flush()
     sys.stderr.write(f"legato show: from {source}\n")
@@ -58,13 +58,13 @@ def _instead(error: Unreachable | Refused, db: Path | None) -> Path | None:
     return file
 
 
-async def _from_file(file: Path, turn_id: str, *, raw: bool, as_json: bool) -> None:
+async def _from_file(file: Path, turn_id: str, *, url: str, raw: bool, as_json: bool) -> None:
     from legato.cli.kept import event_lines, turn_json
 
     if raw:
         _write(await event_lines(file, turn_id))
     else:
-        _present(await turn_json(file, turn_id), model_view=False, as_json=as_json)
+        _present(await turn_json(file, turn_id), url=url, model_view=False, as_json=as_json)
 
 
 async def _event_lines(api: Api, turn_id: str) -> bytes:
@@ -84,13 +84,13 @@ def _lost(lost: Lost) -> None:
     sys.stderr.write(f"legato show: {lost.why}; trying again in {lost.seconds:.1f} s\n")
 
 
-def _present(body: bytes, *, model_view: bool, as_json: bool) -> None:
+def _present(body: bytes, *, url: str, model_view: bool, as_json: bool) -> None:
     if as_json:
         _write(body + b"\n")
     elif model_view:
         _print(model_view_page(msgspec.json.decode(body, type=SeenModelView)))
     else:
-        _print(turn_page(msgspec.json.decode(body, type=SeenTurn)))
+        _print(turn_page(msgspec.json.decode(body, type=SeenTurn), url=url))
 
 
 def _print(lines: Iterable[str]) -> None:
