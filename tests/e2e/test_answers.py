@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.asking import PICK, answer, asked, give, has_given, rests, result, results
 from tests.e2e.house import MODELS, Json, playing, results_in, unpaired
 
-from legato import ToolContext, tool
+from legato import InputNeeded, ToolContext, tool
 from legato.core import events as e
 from legato.core.blocks import ToolUseBlock
 from legato.core.records import Answer
@@ -379,6 +379,36 @@ async def test_a_running_tool_asks_and_goes_on_with_what_a_person_says(tmp_path:
     ]
     assert [(one.decision, one.input) for one in told] == [("approve", {"shelf": 9})]
     assert (result(turn).output, turn.status) == ("found", "complete")
+
+
+async def test_an_answer_that_does_not_fit_what_was_asked_is_refused_and_the_call_waits_on(tmp_path: Path) -> None:
+    schema: Json = {"type": "object", "properties": {"shelf": {"type": "integer"}}, "required": ["shelf"]}
+
+    @tool(effect="write")
+    async def take_from(*, ctx: ToolContext) -> str:
+        """Take something from a shelf that a person names."""
+        if ctx.resumed is None:
+            raise InputNeeded("Which shelf?", input_schema=schema)
+        given = ctx.resumed.answer.input
+        assert isinstance(given, dict)
+        return f"from shelf {given['shelf']}"
+
+    async with playing(tmp_path, tools=(take_from,)) as (house, upstream):
+        upstream.enqueue(Script([Call("take_from")]), Script([Say("Good.")]))
+        turn_id = await house.ask("Take it", model=MODELS["anthropic"])
+        (need,) = await asked(house, turn_id)
+        await rests(house, turn_id)
+        refusals = [await answer(house, turn_id, need.call_id, status=422)]
+        refusals += [
+            await answer(house, turn_id, need.call_id, input=wrong, status=422) for wrong in ({}, {"shelf": "9"})
+        ]
+        await answer(house, turn_id, need.call_id, input={"shelf": 9})
+        turn = await house.folded(turn_id)
+    missing, other = "shelf is required, and missing", "shelf: expected integer, got str"
+    assert [one["errors"] for one in refusals] == [
+        [{"path": "/input", "message": message}] for message in (missing, missing, other)
+    ]
+    assert result(turn).output == "from shelf 9"
 
 
 async def test_two_identical_reads_of_one_response_share_one_execution(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from legato.core.blocks import CallError, Json, ToolUseBlock
 from legato.core.errors import Conflict, InvalidRequest, NotFound, StoreUnavailable
 from legato.core.events import NeedKind
 from legato.core.posts import PostApproval, PostToolResults
-from legato.core.records import Answer, KeptNeed
+from legato.core.records import Answer, KeptNeed, Need
+from legato.core.shapes import misfit
 from legato.core.text import clean
 from legato.ports import Store, Tools
 from legato.runtime.calls.outputs import cleaned
@@ -81,6 +82,8 @@ class Answering:
         kept = _meant(asked, post, answer)
         if kept.need.kind == "approval":
             await self._check(turn_id, post, runner)
+        elif post.decision == "approve" and kept.answer is None:
+            _check_answer(post, kept.need)
         if kept.need.running and runner is None and kept.answer is None:
             raise Conflict(
                 f"call {post.call_id} does not wait any more: its server stopped while it asked",
@@ -158,6 +161,14 @@ def _of_kind(needs: _Needs, call_id: str, turn_id: str, kinds: tuple[NeedKind, .
         where = "tool_results" if newest.kind == "client_tool" else "approvals"
         raise InvalidRequest.at(path, f"{call_id} waits for {_WORDS[newest.kind]}: post that to {where}")
     return asked
+
+
+def _check_answer(post: PostApproval, need: Need) -> None:
+    """What its tool cannot read would be the call's end, and nobody could answer better."""
+    given = {} if isinstance(post.input, UnsetType) else post.input
+    wrong = None if need.input_schema is None else misfit(given, need.input_schema)
+    if wrong is not None:
+        raise InvalidRequest.at("/input", wrong)
 
 
 def _meant(asked: Sequence[KeptNeed], post: PostApproval, answer: Answer) -> KeptNeed:
