@@ -64,6 +64,16 @@ async def test_what_is_no_result_is_an_error_of_its_call_only(tmp_path: Path) ->
         assert len(pids(tmp_path)) == 1
 
 
+async def test_a_server_that_reads_nothing_any_more_is_started_anew(tmp_path: Path) -> None:
+    """Else each later call would wait for its timeout, for as long as the process lives."""
+    async with hosting(raw("normal", tmp_path, timeout=1.0)) as house:
+        assert (await house.run("raw__sulk")).outcome == "timeout"
+        assert (await house.run("raw__say", text="x" * 1_000_000)).outcome != "ok"  # more than the pipe holds
+        await until(lambda: house.status("raw").problem == "it has read nothing for 1 s")
+        assert await house.output("raw__say", text="hello") == "hello"
+        assert len(pids(tmp_path)) == 2
+
+
 async def test_a_server_that_babbles_lets_the_loop_have_its_turn(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -28,6 +28,7 @@ tools: list[dict[str, Any]] = [
         "endless",
         "noise",
         "babble",
+        "sulk",
         "ask",
         "grow",
         "shrink",
@@ -95,6 +96,8 @@ def call(number: Any, name: str, given: dict[str, Any], meta: dict[str, Any]) ->
             for at in range(3):
                 params = {"progressToken": meta["progressToken"], "progress": at, "total": 3}
                 say({"method": "notifications/progress", "params": params})
+        case "sulk":
+            time.sleep(3600)
         case "silent":
             pass
         case _:

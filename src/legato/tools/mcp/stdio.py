@@ -176,10 +176,19 @@ class Pipes:
             async with self._outgoing:
                 async for said in self._outgoing:
                     line = said.message.model_dump_json(by_alias=True, exclude_unset=True)
-                    await self._process.stdin.send(line.encode() + b"\n")
+                    # Every call that may keep it from reading has timed out by then.
+                    with anyio.fail_after(self._server.timeout):
+                        await self._process.stdin.send(line.encode() + b"\n")
+        except TimeoutError:
+            self._give_up()
+            self._on_end(f"it has read nothing for {self._server.timeout:g} s")
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
-            self.ended = True
-            self._incoming.close()  # who waits for an answer hears that none will come
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Who waits for an answer hears that none will come."""
+        self.ended = True
+        self._incoming.close()
 
     async def _listen(self) -> None:
         assert self._process.stderr is not None
