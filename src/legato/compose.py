@@ -6,6 +6,7 @@ From one ``Config`` it builds the store, the providers, the tools and the servic
 from __future__ import annotations
 
 import gc
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
@@ -19,9 +20,11 @@ from legato.config.mcp_file import MissingVariable, filled
 from legato.config.model import SCRIPT_MODEL, LimitsConfig, McpServerConfig, ProviderConfig
 from legato.core.ailments import Ailment
 from legato.core.documents import Bounds
+from legato.core.errors import InvalidRequest
 from legato.core.plan import TurnLimits
 from legato.deadline import Deadline
 from legato.http.app import App, HttpSettings, build_app
+from legato.observability import warn_once
 from legato.ports import Archive, Clock, Provider, Store, Tool
 from legato.providers.directory import ModelDirectory
 from legato.providers.provider import HttpProvider, ProviderSettings
@@ -50,6 +53,8 @@ SYSTEM = (
     "Use the tools you have where they help, several at once where they do not depend on each other."
 )
 """What every model is told first, unless ``[chat] system`` says something else."""
+
+_log = logging.getLogger(__name__)
 
 _MCP_ENVELOPE = 1024 * 1024
 """Bytes that a message of a server may have around a tool's output."""
@@ -281,7 +286,20 @@ def model_directory(config: Config) -> ModelDirectory:
             unready[name] = f"provider {name} has no key: set {_where_the_key_goes(provider)}"
     if config.script_enabled:
         providers["script"] = ScriptProvider()
-    return ModelDirectory(providers, unready=unready, default=config.default_model)
+    directory = ModelDirectory(providers, unready=unready, default=config.default_model)
+    _look_at_the_default(directory)
+    return directory
+
+
+def _look_at_the_default(directory: ModelDirectory) -> None:
+    """One that cannot be asked stops nobody who names another: it is said, and the server starts."""
+    if directory.default is None:
+        return
+    try:
+        directory.resolve(None)
+    except InvalidRequest as error:
+        cause = f"default_model:{directory.default}"
+        warn_once(_log, cause, f"turns that name no model will be refused: {error.message}")
 
 
 def _where_the_key_goes(provider: ProviderConfig) -> str:

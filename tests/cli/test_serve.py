@@ -40,6 +40,16 @@ def test_a_key_that_is_set_chooses_the_model_and_the_script_is_not_named(home: P
         assert "script" not in said
 
 
+def test_a_default_model_that_cannot_be_asked_is_said_at_start_and_by_doctor(home: Path) -> None:
+    with Server("--model", "anthropic/claude-sonnet-4-5", cwd=home) as server:
+        doctor = legato("doctor", "--url", server.url, cwd=home)
+        assert server.stop() == 0
+    said = "turns that name no model will be refused: model: anthropic/claude-sonnet-4-5: provider anthropic has no key"
+    assert said in server.complained
+    assert "anthropic/claude-sonnet-4-5: is the default and cannot be asked" in doctor.stdout
+    assert doctor.returncode == 1
+
+
 def test_the_log_is_one_line_for_each_record_whatever_a_tool_raises(home: Path) -> None:
     (home / "mine.py").write_text(RAISES)
     with Server("mine.py", cwd=home) as server:

@@ -88,6 +88,7 @@ ORDINARY: Final = frozenset(
 KINDS: Final = MappingProxyType(
     {
         "approval_failed": ("tools", "needs_approval raised, and a person is asked"),
+        "default_model": ("models", "is the default and cannot be asked: turns that name no model are refused"),
         "files_left_out": ("models", "files were left out, since the model takes none"),
         "formatter_failed": ("formatters", "a formatter failed; the default form is read"),
         "formatter_missing": ("formatters", "there is no formatter; the default form is read"),
