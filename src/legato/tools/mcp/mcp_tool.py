@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Literal, Protocol
 
 from legato.core.ask import ToolSpec
 from legato.core.blocks import Json
 from legato.core.context import ToolContext
+from legato.core.shapes import misfit
 from legato.core.text import clean, cut
 from legato.ports import Effect
 from legato.tools.mcp.settings import Listed, McpServer
@@ -17,16 +18,6 @@ from legato.tools.results import jsonable
 
 DESCRIPTION_BYTES = 16 * 1024
 """Of what the model chooses a tool by; all tools of a turn share its context."""
-
-_TYPES: Mapping[str, tuple[type, ...]] = {
-    "string": (str,),
-    "integer": (int, float),  # 5.0 is the integer 5
-    "number": (int, float),
-    "boolean": (bool,),
-    "array": (list,),
-    "object": (dict,),
-    "null": (type(None),),
-}
 
 
 class Caller(Protocol):
@@ -59,18 +50,7 @@ class McpTool:
     def check(self, input: dict[str, Json]) -> str | None:
         """Required arguments and plain types only: the rest the server checks itself. A stranger's patterns are not run
         here, for one of them can hold the loop for good."""
-        schema = self.spec.input_schema
-        required = schema.get("required")
-        for name in required if isinstance(required, list) else ():
-            if isinstance(name, str) and name not in input:
-                return f"{name} is required, and missing"
-        properties = schema.get("properties")
-        for name, value in input.items():
-            declared = properties.get(name) if isinstance(properties, dict) else None
-            kind = declared.get("type") if isinstance(declared, dict) else None
-            if isinstance(kind, str) and kind in _TYPES and not _is(value, kind):
-                return f"{name}: expected {kind}, got {type(value).__name__}"
-        return None
+        return misfit(input, self.spec.input_schema)
 
     def asks_approval(self, input: dict[str, Json]) -> bool:  # noqa: ARG002 - by name alone, as it was configured
         return self.needs_approval
@@ -105,11 +85,3 @@ def _effect(server: McpServer, listed: Listed | None) -> Effect:
 
 def _asks(server: McpServer, name: str) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in server.needs_approval)
-
-
-def _is(value: Json, kind: str) -> bool:
-    if isinstance(value, bool):
-        return kind == "boolean"
-    if kind == "integer" and isinstance(value, float):
-        return value.is_integer()
-    return isinstance(value, _TYPES[kind])
