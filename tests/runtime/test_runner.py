@@ -12,6 +12,7 @@ import anyio.lowlevel
 import msgspec
 import pytest
 from tests.patience import BOUND, until
+from tests.stores.values import Make
 
 from legato import tool
 from legato.core import events as e
@@ -19,9 +20,10 @@ from legato.core import inputs as i
 from legato.core.ask import Ask
 from legato.core.blocks import Block
 from legato.core.messages import CORRECTION
-from legato.core.records import Reading
+from legato.core.records import Intent, NewTurns, Reading
 from legato.core.views import TurnView
-from legato.ports import Dropped, ModelInfo, Resolved, Sink
+from legato.observability import process
+from legato.ports import Begun, Dropped, ModelInfo, Resolved, Sink
 from legato.runtime.calls.toolbox import Toolbox
 from legato.runtime.service import TurnService
 from legato.stores.memory import MemoryStore
@@ -248,3 +250,57 @@ async def test_a_write_that_was_about_to_begin_when_its_turn_was_let_go_of_is_be
             ends = [event async for event in service.follow(turn.id) if isinstance(event, e.BlockStop)]
     assert ran == ["ran"]
     assert [end.outcome for end in ends if end.outcome is not msgspec.UNSET] == ["ok"]
+
+
+class Buggy(MemoryStore):
+    """``broken`` has the calls that meet a bug of the store, once each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken: list[str] = []
+
+    def _meet(self, call: str) -> None:
+        if call in self.broken:
+            self.broken.remove(call)
+            raise AttributeError("a bug")
+
+    async def begin(self, new: NewTurns) -> Begun:
+        self._meet("begin")
+        return await super().begin(new)
+
+    async def intents(self, turn_id: str) -> Sequence[Intent]:
+        self._meet("intents")
+        return await super().intents(turn_id)
+
+
+async def test_a_bug_met_where_a_turn_is_stored_or_taken_up_ends_neither_the_service_nor_another_turn() -> None:
+    """It used to end the task group of them all: the server answered 503 from then on."""
+    store, before = Buggy(), process.value("looks_broken")
+
+    async def play(ask: Ask, sink: Sink) -> None:
+        sink([*SAID, END])
+
+    tools = ToolRegistry([look])
+    services = [
+        TurnService(
+            store=store,
+            models=OneModel(Played(play)),
+            tools=tools,
+            formatters=tools.formatters,
+            toolbox=Toolbox(tools),
+        )
+        for _ in range(2)
+    ]
+    left = await Make().begun(store, status="running", model="played/m")
+    store.broken = ["begin", "intents"]
+    with anyio.fail_after(BOUND):
+        async with services[0] as service:
+            with pytest.raises(AttributeError):
+                await service.start("Go")
+            await until(lambda: not store.broken)
+            turn = await service.start("Go")
+            ends = [event async for event in service.follow(turn.id) if isinstance(event, e.TurnEnd)]
+        async with services[1] as service:  # another one has no such bug
+            ends += [event async for event in service.follow(left.assistant.id) if isinstance(event, e.TurnEnd)]
+    assert [end.status for end in ends] == ["complete", "complete"]
+    assert process.value("looks_broken") == before + 1

@@ -49,6 +49,10 @@ async def end_unstored(store: Store, turn_id: str, *, owner: str, clock: Clock, 
             except StoreError as failure:
                 count("unstored_end_retries")
                 _logger.debug("turn %s cannot be ended yet: %s", turn_id, failure.message)
+            except Exception:  # the supervisor of this end
+                count("looks_broken")
+                _logger.exception("turn %s cannot be ended", turn_id)
+                return
         await anyio.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
 

@@ -75,6 +75,8 @@ class Running:
         """Perhaps such ones: it looked so at the last look."""
         self._ending: set[str] = set()
         """Those whose end could not be stored yet."""
+        self._hopeless: set[str] = set()
+        """Those that broke while they were taken up: not tried again here."""
         self._idle = asyncio.Event()
         self._released: set[str] = set()
         """Let go of here, and still ours in the store."""
@@ -127,7 +129,7 @@ class Running:
 
     def take_up_soon(self, turn_id: str) -> None:
         """In a task of its own, unless that is under way."""
-        if self._tasks is not None and turn_id not in self._taking and not self.closing:
+        if self._tasks is not None and turn_id not in self._taking | self._hopeless and not self.closing:
             self._taking.add(turn_id)
             self._tasks.start_soon(self._take_up, turn_id)
 
@@ -308,6 +310,11 @@ class Running:
             count("take_up_retries")
             _logger.warning("turn %s cannot be taken up yet: %s", turn_id, error.message)
             return
+        except Exception:  # the supervisor of this: what is wrong with one turn ends no other, nor the service
+            count("looks_broken")
+            _logger.exception("turn %s cannot be taken up here", turn_id)
+            self._leave_to_others(turn_id)
+            return
         finally:
             self._taking.discard(turn_id)
             cancelled = turn_id in self._cancelled
@@ -317,6 +324,12 @@ class Running:
                 runner.receive(i.CancelRequested())
             self._appeared()
             await self.run(runner)
+
+    def _leave_to_others(self, turn_id: str) -> None:
+        """Perhaps they can: here it would break each second."""
+        self._claimed.pop(turn_id, None)
+        self._hopeless.add(turn_id)
+        self._released.add(turn_id)
 
     async def _claim(self, turn_id: str) -> TurnRunner | None:
         """The turn's new runner; None if it needs none, or is ended here and now. Raises ``StoreError``."""

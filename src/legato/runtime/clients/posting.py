@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import anyio
 import msgspec
@@ -21,6 +22,8 @@ from legato.runtime.reading import looking
 from legato.runtime.runner import TurnRunner
 from legato.runtime.running import Running
 from legato.runtime.storing.journal import Journal
+
+_logger = logging.getLogger(__name__)
 
 
 class PostingLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,11 +112,13 @@ class Posting:
         began = self._clock.monotonic()
         try:
             begun = await self._store.begin(admission.new)
-        except LegatoError as error:
+            runner = self._follow_up(admission, principal, began, begun)
+        except Exception as error:  # the supervisor of a post: whoever waits for it is told, and nobody else
             if not outcome.done():
                 outcome.set_exception(error)
+            elif not isinstance(error, LegatoError):
+                _logger.exception("a post of which nobody waited for the end broke")
             return
-        runner = self._follow_up(admission, principal, began, begun)
         if not outcome.done():
             outcome.set_result(begun)
         if runner is not None:
