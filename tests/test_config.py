@@ -225,6 +225,8 @@ def test_what_kubernetes_sets_for_a_service_named_legato_is_not_ours() -> None:
         ("[providers.groq]\nseal = 'auto'", "providers.groq has no wire and base_url, and is none of the built-in"),
         ("[providers.groq]\nwire = 'gemini'", "providers.groq.wire: expected 'anthropic' or 'openai_chat', got"),
         (f"[providers.groq]\napi_key = '{SECRET}'", "providers.groq.api_key: expected no key in a file that others"),
+        (f"[providers.openai]\napi_key_env = '{SECRET}'", "api_key_env: expected the name of a variable, such as"),
+        (f"[web]\napi_key_env = '{SECRET}'", "web.api_key_env: expected the name of a variable, such as"),
         ("[providers.openai]\napi_key_file = 'none'", "openai.api_key_file: none: No such file or directory"),
         ("[providers.openai]\nbase_url = 'api.example'", "expected a URL that begins with http:// or https://, got"),
         ("[providers.openai]\nbase_url = 'https://a:b@c.example'", "expected a URL without user and password"),
@@ -403,7 +405,7 @@ def test_the_file_of_another_host_is_read_and_a_table_goes_before_it(written: Wr
     other.write_text(
         '{"mcpServers": {"My Files": {"command": "files", "args": ["/tmp"], "env": {"A": "b"}, "autoApprove": []},'
         ' "web": {"type": "http", "url": "https://mcp.example/mcp", "headers": {"X": "y"}},'
-        ' "off": {"command": "off", "disabled": true}, "old": {"type": "sse", "url": "https://old.example/sse"}}}'
+        ' "off": {"command": "off", "disabled": true}, "none": {"comand": "x"}, "old": {"type": "sse", "url": "https://old.example/sse"}}}'
     )
     config = load(file=written(f'[mcp]\nfile = "{other}"\n[mcp.web]\nurl = "https://mine.example"\ntimeout = 5'))
     assert list(config.mcp_servers) == ["web", "My-Files"]
@@ -414,6 +416,8 @@ def test_the_file_of_another_host_is_read_and_a_table_goes_before_it(written: Wr
     assert rows(config)["mcp.My-Files.command"] == ('"files"', str(other))
     assert config.notices == (
         f"{other}: My Files: autoApprove is not read",
+        f"{other}: none: expected command or url",
+        f"{other}: none: comand is not read",
         f"{other}: old is of type sse, the HTTP of 2024, which is not spoken: look for its newer url",
     )
 

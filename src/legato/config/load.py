@@ -50,7 +50,7 @@ VENDOR_URLS = {"ANTHROPIC_BASE_URL": "anthropic", "OPENAI_BASE_URL": "openai"}
 GEMINI_KEY = "GEMINI_API_KEY"
 
 # Their values may hold secrets: no message shows one.
-_MASKED = ("api_key", "env", "headers")
+_MASKED = ("api_key", "api_key_env", "env", "headers")
 
 # Kubernetes sets these in every pod beside a service that is named legato; they are not meant for us.
 _KUBERNETES = re.compile(r"LEGATO_(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP|SCTP)\w*)")

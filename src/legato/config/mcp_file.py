@@ -56,6 +56,8 @@ def read_mcp_file(path: Path) -> McpFile:
             )
             continue
         values += [FileValue(_fitting(name, path), key, entry[key]) for key in _READ if key in entry]
+        if not any(key in entry for key in _READ):  # else the server's own checks say what is missing
+            notices.append(f"{path}: {name}: expected command or url")
         notices += [f"{path}: {name}: {key} is not read" for key in entry if key not in {*_READ, *_PASSED_OVER}]
     return McpFile(tuple(values), tuple(notices))
 

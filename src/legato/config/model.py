@@ -61,9 +61,17 @@ def _a_network(value: str) -> str:
         raise ValueError("expected an address or a network, such as 10.1.0.0/16") from error
 
 
+def _a_variable(value: str) -> str:
+    # A key that was put where its variable's name belongs would be shown as one: in the log, and to clients.
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+        raise ValueError("expected the name of a variable, such as GROQ_API_KEY, and never the key itself")
+    return value
+
+
 Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 Name: TypeAlias = Annotated[str, Field(min_length=1)]
+Variable: TypeAlias = Annotated[str, AfterValidator(_a_variable)]
 
 
 class Section(BaseModel):
@@ -112,7 +120,7 @@ class ProviderConfig(Section):
     wire: Wire
     base_url: Annotated[str, AfterValidator(_a_base_url)]
     """As the vendor writes it: without ``/v1`` on the wire anthropic, with it on openai_chat."""
-    api_key_env: Name | None = None
+    api_key_env: Variable | None = None
     """Name of the variable that holds the key; it goes before ``api_key_file``."""
     api_key_file: Name | None = None
     """Path of a file that holds the key alone. Neither of the two: the provider asks for no key."""
@@ -230,7 +238,7 @@ class WebConfig(Section):
     """The search engine; left out, the one whose URL or key there is."""
     searxng_url: Annotated[str, AfterValidator(_a_base_url)] | None = None
     """Where a SearXNG answers."""
-    api_key_env: Name | None = None
+    api_key_env: Variable | None = None
     """Name of the variable that holds the search engine's key, where it is not one of those people have already."""
     api_key_file: Name | None = None
     """Path of a file that holds the key alone."""
