@@ -344,6 +344,13 @@ def test_a_running_tool_that_asks_is_told_to_stop_by_a_cancel() -> None:
     assert play.turn.waiting == {}
 
 
+def test_a_running_tool_that_asks_while_its_turn_ends_asks_nobody() -> None:
+    play = Play()
+    play.say(call(0), CANCEL)
+    assert asks(play, 0) == []
+    assert play.turn.waiting == {}
+
+
 def test_a_tool_that_does_not_run_asks_nobody() -> None:
     play = Play()
     play.say(call(0))

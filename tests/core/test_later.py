@@ -168,6 +168,15 @@ def test_a_write_that_asks_once_its_response_is_committed_is_answered_with_an_er
     assert play.outcome(0) == "error: not_now"
 
 
+def test_a_read_that_asks_once_a_cut_reply_has_ended_is_answered_with_an_error() -> None:
+    """There is no good end to wait for either; run again at once, it would ask for ever."""
+    play = Play()
+    play.say(call(0), ended("length"))
+    later(play, 0)
+    assert play.outcome(0) == "error: not_now"
+    assert play.started == [0]
+
+
 def test_a_second_wish_is_an_error_like_any_other() -> None:
     play = Play()
     play.say(call(0))

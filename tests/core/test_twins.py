@@ -237,6 +237,7 @@ def test_a_leader_that_changes_while_it_waits_for_the_end_leaves_its_follower_to
     play.say(i.ToolDeferred(call_id=play.call(0).call_id), i.CallPoisoned(key=0, message="the name changed"))
     assert play.outcome(0) == "error: arguments_changed"
     assert play.outcome(1) is None
+    assert play.started == [0]  # the wish is the tool's, and holds for whoever runs in the other's place
     play.say(ended())
     assert play.started == [0, 1]
     play.finish(1)
