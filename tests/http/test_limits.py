@@ -132,6 +132,15 @@ async def test_what_is_not_http_is_a_problem_too(shared_edge: Edge) -> None:
     assert b"content-type: application/problem+json\r\n" in answer
 
 
+async def test_a_body_that_an_upgrade_takes_away_is_not_taken_for_an_empty_one(edge: Edge) -> None:
+    upgrade = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAAAAIAAAAB")
+    answer = await edge.ask(post("/v1/turns/t1/cancel", b'{"mode":"after_round"}', *upgrade))
+    assert status_of(answer) == 400
+    assert b"leave that out" in answer
+    assert edge.service.calls == []
+    assert status_of(await edge.ask(get("/livez", "Connection: Upgrade, close", "Upgrade: h2c"))) == 200
+
+
 async def test_a_body_shorter_than_it_said_is_no_request() -> None:
     async with serving(SMALL) as edge:
         raw = await edge.raw()

@@ -72,6 +72,11 @@ class Limits:
                 raise _too_large(declared, limit)
             pieces.append(piece)
             if not message.get("more_body", False):
+                if not size and values(scope, b"upgrade"):
+                    # httptools reads no body behind a head that asks for an upgrade, as Java's client does by itself.
+                    raise RequestError(
+                        "the body of a request with `Upgrade` is not read: leave that out", code="bad_request"
+                    )
                 return b"".join(pieces)
 
     async def _next(self, receive: Receive, deadline: float) -> Message:
