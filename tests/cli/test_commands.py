@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.cli.processes import environment, legato
+from tests.cli.processes import Server, environment, legato
 
 from legato import __version__
 
@@ -99,6 +99,13 @@ def test_a_server_that_is_not_there_is_one_sentence_and_exit_code_1(home: Path, 
     assert asked.returncode == 1
     assert "no server answers at http://127.0.0.1:9" in asked.stderr
     assert asked.stderr.count("\n") == 1
+
+
+def test_a_server_asked_for_tls_that_it_does_not_speak_is_not_said_to_forbid_it(server: Server, home: Path) -> None:
+    asked = legato("ls", "--url", server.url.replace("http:", "https:"), cwd=home)
+    assert asked.returncode == 1
+    assert "[SSL" in asked.stderr
+    assert "not permitted" not in asked.stderr
 
 
 def test_a_server_that_is_not_legato_is_told_so(home: Path) -> None:

@@ -72,7 +72,7 @@ def test_a_server_that_is_killed_and_started_again_costs_no_event(home: Path) ->
             tail.until('"block_delta"')
             server.signal(signal.SIGKILL)
             server.end()
-            tail.until_complaint("trying again")
+            tail.until_complaint("broke in the middle of an answer; trying again")
             with Server(cwd=home, port=port) as again:
                 tail.until_complaint("the line is back")
                 tail.until('"rewind"')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
@@ -106,7 +107,9 @@ class _Told:
                 raise Failed(f"{self._url} is no URL of a server; expected http://HOST:PORT", exit_code=MISUSED)
             case aiohttp.ClientConnectorError():
                 # asyncio's own text names the address again; the system's says what happened.
-                why = os.strerror(error.os_error.errno) if error.os_error.errno else str(error.os_error)
+                # Of TLS the number is none of the system's.
+                number = None if isinstance(error.os_error, ssl.SSLError) else error.os_error.errno
+                why = os.strerror(number) if number else str(error.os_error)
                 raise Unreachable(
                     f"no server answers at {self._url} ({one_line(why, 200)}); `legato serve` starts one",
                     connected=False,
@@ -115,6 +118,8 @@ class _Told:
                 raise Unreachable(f"no server answers at {self._url} within {CONNECT_SECONDS:g} s", connected=False)
             case asyncio.TimeoutError():
                 raise Unreachable(f"the server at {self._url} fell silent", connected=True)
+            case aiohttp.ClientPayloadError():
+                raise Unreachable(f"the line to {self._url} broke in the middle of an answer", connected=True)
             case aiohttp.ClientError():
                 raise Unreachable(f"the line to {self._url} broke: {one_line(str(error), 200)}", connected=True)
             case _:
