@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -489,7 +490,9 @@ async def test_what_a_store_refuses_for_itself_lies_in_a_file_that_stays(tmp_pat
     assert files_in(tmp_path) == []
 
 
-async def test_of_a_turn_that_was_deleted_meanwhile_nothing_is_kept(tmp_path: Path) -> None:
+async def test_of_a_turn_that_was_deleted_meanwhile_nothing_is_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Somebody wanted it gone, and its owner, in another process, has not heard of that yet."""
     store, spool = FaultyStore(), Spool(tmp_path)
     refused = process.value("journal_rows_refused")
@@ -506,6 +509,7 @@ async def test_of_a_turn_that_was_deleted_meanwhile_nothing_is_kept(tmp_path: Pa
     assert [failure.stale for failure in told] == [True]
     assert kept_in(tmp_path) == []
     assert process.value("journal_rows_refused") == refused
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
 async def test_where_the_spool_fails_too_the_turn_is_told_why(tmp_path: Path) -> None:

@@ -20,8 +20,6 @@ CANCEL_STORE_SECONDS = 1.0
 
 ENDING_SECONDS = 5.0
 """That the turns of a chat which is deleted have to end in."""
-
-
 LOOK_SECONDS = 0.05
 """Between two looks whether another process has ended them."""
 

@@ -458,13 +458,15 @@ class Journal:
         spoiled = [tail for tail, _ in group if tail.turn_id == refusal.turn_id]
         if not spoiled:
             return group
-        gone = isinstance(refusal, StaleEpoch) or await self._is_deleted(refusal.turn_id)
-        if not gone:
+        stale = isinstance(refusal, StaleEpoch)
+        deleted = not stale and await self._is_deleted(refusal.turn_id)
+        if not (stale or deleted):
             count("journal_rows_refused")
             await self._set_aside([write for tail, write in group if tail in spoiled])
-        _logger.error("turn %s cannot be stored: %s", refusal.turn_id, refusal.message)
+        level = logging.INFO if deleted else logging.ERROR
+        _logger.log(level, "turn %s cannot be stored: %s", refusal.turn_id, refusal.message)
         for tail in spoiled:
-            tail.fail(PersistenceFailedError(refusal.message, stale=gone))
+            tail.fail(PersistenceFailedError(refusal.message, stale=stale or deleted))
         return [pair for pair in group if pair[0].turn_id != refusal.turn_id]
 
     async def _is_deleted(self, turn_id: str) -> bool:
