@@ -29,7 +29,8 @@ from legato.ports import Archive, Clock, Provider, Store, Tool
 from legato.providers.directory import ModelDirectory
 from legato.providers.provider import HttpProvider, ProviderSettings
 from legato.providers.script_provider import ScriptProvider
-from legato.runtime.calls.toolbox import Toolbox
+from legato.runtime.calls.places import Places
+from legato.runtime.calls.toolbox import GRACE, Toolbox
 from legato.runtime.checkup import of_the_file, of_the_spool
 from legato.runtime.clients.admission import AdmissionLimits
 from legato.runtime.documents import Workspaces
@@ -69,6 +70,18 @@ async def open_store(config: Config, *, clock: Clock | None = None) -> AsyncIter
         yield store
     finally:
         await store.close()
+
+
+def toolbox_of(config: Config, tools: ToolRegistry, store: Store, *, grace: float = GRACE) -> Toolbox:
+    """``grace`` is for tests."""
+    limits = config.limits
+    return Toolbox(
+        tools,
+        keep=store.keep_output,
+        places=Places(limits.running_calls, of_tool=limits.running_calls_of_tool),
+        grace=grace,
+        hard_output_bytes=limits.tool_output_bytes,
+    )
 
 
 def spool_of(config: Config) -> Spool:
@@ -113,7 +126,7 @@ async def open_service(
                 registry.add(one)
         if len(registry) or config.mcp_servers:
             registry.add(read_result(store))
-        toolbox = Toolbox(registry, keep=store.keep_output, hard_output_bytes=config.limits.tool_output_bytes)
+        toolbox = toolbox_of(config, registry, store)
         try:
             async with TurnService(
                 store=store,

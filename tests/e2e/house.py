@@ -24,7 +24,7 @@ from legato.config import Config, load
 from legato.core import events as e
 from legato.core.fold import Turn, fold
 from legato.ports import Clock, Store
-from legato.runtime.calls.toolbox import GRACE, Toolbox
+from legato.runtime.calls.toolbox import GRACE
 from legato.runtime.service import TurnService
 from legato.runtime.storing.journal import JournalSettings
 from legato.serve import Server, bind
@@ -228,9 +228,7 @@ async def open_service(
     async with compose.open_store(config, clock=clock) as store:
         if len(registry):
             registry.add(read_result(store))
-        toolbox = Toolbox(
-            registry, keep=store.keep_output, grace=grace, hard_output_bytes=config.limits.tool_output_bytes
-        )
+        toolbox = compose.toolbox_of(config, registry, store, grace=grace)
         try:
             async with TurnService(
                 store=around(store),

@@ -16,7 +16,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from tests.e2e.house import MODELS, House, Json, playing, results_in, tool_results, unpaired
-from tests.patience import BOUND
+from tests.patience import BOUND, until
 
 from legato import ToolContext, ToolError, formatter, tool
 from legato.core import events as e
@@ -458,6 +458,39 @@ async def test_places_and_counts_are_charged_in_the_models_order(wire: Wire, tmp
     assert sent[:4] == ["a", "b", "c", "d"]
     assert all("limit is 4" in text for text in sent[4:])
     assert turn.status == "complete"
+
+
+async def test_a_tool_runs_so_often_at_once_in_all_turns_together(tmp_path: Path) -> None:
+    begun: list[str] = []
+    go = anyio.Event()
+
+    @tool(effect="read")
+    async def look(what: str) -> str:
+        """Looks."""
+        begun.append(what)
+        if what == "a":
+            await go.wait()
+        return what
+
+    @tool(effect="read")
+    async def glance(what: str) -> str:
+        """Looks at something else."""
+        begun.append(what)
+        return what
+
+    async with playing(tmp_path, tools=(look, glance), limits__running_calls_of_tool=1) as (house, upstream):
+        upstream.enqueue(Script([Call("look", {"what": "a"})]), Script([Call("look", {"what": "b"})]))
+        first = await house.ask("Look", model=MODELS["anthropic"])
+        await until(lambda: begun == ["a"])
+        second = await house.ask("Look", model=MODELS["anthropic"])
+        await until(lambda: process.value("tool_places_waiting") == 1)
+        upstream.enqueue(Script([Call("glance", {"what": "c"})]), Script([Say("Seen.")]))
+        assert (await house.folded(await house.ask("Look", model=MODELS["anthropic"]))).status == "complete"
+        assert begun == ["a", "c"]
+        upstream.enqueue(Script([Say("Seen.")]), Script([Say("Seen.")]))
+        go.set()
+        assert [(await house.folded(turn_id)).status for turn_id in (first, second)] == ["complete", "complete"]
+    assert begun == ["a", "c", "b"]
 
 
 # What the model is told

@@ -13,6 +13,7 @@ from legato.core.errors import StoreError
 from legato.core.inputs import ToolEnd, ToolFinished
 from legato.core.records import Answer, Resumed
 from legato.observability import process
+from legato.runtime.calls.places import OF_TOOL, RUNNING, Places
 from legato.runtime.calls.threads import Threads
 from legato.runtime.calls.toolbox import CancelFlag, StartedCall, Toolbox
 from legato.runtime.calls.watch import End
@@ -63,10 +64,18 @@ class Bench:
         self.threads: Threads[End] = Threads(
             int(bounds.pop("places", 8)), left_behind=int(bounds.pop("left_behind", 8))
         )
+        self.places = Places(int(bounds.pop("running", RUNNING)), of_tool=int(bounds.pop("of_tool", OF_TOOL)))
         grace = bounds.pop("grace", PATIENCE)
         sizes = {name: int(size) for name, size in bounds.items()}
         self.kept = kept if kept is not None else Kept()
-        self.toolbox = Toolbox(ToolRegistry(functions), keep=self.kept.keep, threads=self.threads, grace=grace, **sizes)
+        self.toolbox = Toolbox(
+            ToolRegistry(functions),
+            keep=self.kept.keep,
+            places=self.places,
+            threads=self.threads,
+            grace=grace,
+            **sizes,
+        )
         self.shown: list[str] = []
         self.state: dict[str, Json] = {}
         self.flag = CancelFlag()

@@ -54,6 +54,7 @@ COUNTERS: Final = MappingProxyType[str, tuple[str, Level, str]](
         "take_up_retries": ("turns", "counted", "turns that could not be taken up at the first try"),
         "tool_output_retries": ("tools", "counted", "pieces of a large output stored again"),
         "tool_outputs_cut": ("tools", "degraded", "large outputs cut for good, since they could not be kept"),
+        "tool_places_waited": ("tools", "counted", "calls that waited until fewer ran"),
         "tool_retries": ("tools", "counted", "calls run again after a failure"),
         "tool_tasks_abandoned": ("tools", "degraded", "calls that did not stop, and were left behind"),
         "tool_text_cut": ("tools", "counted", "calls whose shown text was cut"),
@@ -68,6 +69,7 @@ COUNTERS: Final = MappingProxyType[str, tuple[str, Level, str]](
 GAUGES: Final = MappingProxyType[str, tuple[str, Level, str]](
     {
         "spool_files": ("spool", "degraded", "files that the store has yet to take"),
+        "tool_places_waiting": ("tools", "counted", "calls that wait until fewer run"),
         "tool_threads_left_behind": ("tools", "degraded", "threads left behind: their tools do not end"),
         "tool_threads_waiting": ("tools", "counted", "calls that wait for a thread"),
     }
@@ -105,6 +107,7 @@ KINDS: Final = MappingProxyType(
         "spool_unreadable": ("spool", "its folder cannot be read"),
         "store_chore": ("store", "ended turns stay unpacked"),
         "tool_hidden": ("tools", "another tool has that name, and hides it"),
+        "tool_places_full": ("tools", "as many calls ran at once as may"),
         "tool_threads_full": ("tools", "no thread was free"),
         "tools_left_out": ("models", "tools were left out, since the model calls none"),
         "unknown_model": ("models", "was asked, and is in no table: its limits and prices are unknown"),

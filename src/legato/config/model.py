@@ -191,6 +191,10 @@ class LimitsConfig(Section):
     """Calls of one response; those past it are answered with an error, in the model's order."""
     parallel_calls: Count = 16
     """Calls that run at once in a turn; the others wait their turn, which is not counted as tool time."""
+    running_calls: Count = 1_024
+    """Calls that run at once, of all turns; the others wait likewise."""
+    running_calls_of_tool: Count = 256
+    """Of them, calls of one tool: mostly one service answers them all."""
     argument_bytes: Count = 1_048_576
     """Arguments of one call: a file to be written fits, a model that never stops does not."""
     tool_output_bytes: Count = 67_108_864

@@ -14,6 +14,7 @@ from legato.ports import KeepOutput, Tools
 from legato.runtime.calls.cancel import CancelFlag
 from legato.runtime.calls.converting import Outputs
 from legato.runtime.calls.keeping import Keeping
+from legato.runtime.calls.places import Places
 from legato.runtime.calls.reconciling import Reconciling
 from legato.runtime.calls.showing import Showing
 from legato.runtime.calls.spill import Disk
@@ -33,13 +34,15 @@ SHOWN_TEXT = 1024 * 1024
 
 class Toolbox:
     """``grace`` is seconds, ``hard_output_bytes`` and ``shown_bytes`` are of one call. ``keep`` is
-    ``Store.keep_output``; without it what is too large for the log is cut for good. Used from one loop."""
+    ``Store.keep_output``; without it what is too large for the log is cut for good. ``places`` bounds those that run
+    at once. Used from one loop."""
 
     def __init__(
         self,
         tools: Tools,
         *,
         keep: KeepOutput | None = None,
+        places: Places | None = None,
         threads: Threads[End] | None = None,
         grace: float = GRACE,
         hard_output_bytes: int = HARD_OUTPUT,
@@ -51,6 +54,7 @@ class Toolbox:
             output=hard_output_bytes,
             shown=shown_bytes,
             grace=grace,
+            places=places if places is not None else Places(),
             threads=threads if threads is not None else Threads[End](),
             left_behind=set(),
             outputs=Outputs(disk, limit=hard_output_bytes),

@@ -24,6 +24,7 @@ from legato.runtime.calls.keeping import Keeping
 from legato.runtime.calls.outputs import goes_beside, too_large
 from legato.runtime.calls.patience import Patience
 from legato.runtime.calls.person import Ask, Person, need_of
+from legato.runtime.calls.places import Places
 from legato.runtime.calls.raised import described, is_answer, wish_of
 from legato.runtime.calls.showing import Showing
 from legato.runtime.calls.spill import Spill
@@ -62,6 +63,7 @@ class Workshop(msgspec.Struct, frozen=True, kw_only=True):
     output: int
     shown: int
     grace: float
+    places: Places
     threads: Threads[End]
     left_behind: set[asyncio.Task[End]]
     outputs: Outputs
@@ -92,6 +94,15 @@ class RunningCall:
 
     async def to_its_end(self) -> ToolEnd:
         """Raises only ``CancelledError``, when the caller's own task is cancelled: the tool is told to stop then."""
+        name, places = self._tool.spec.name, self._workshop.places
+        if not await places.take(name, self._cancel):
+            return await self._said(Stopped("cancelled", started=False))
+        try:
+            return await self._to_its_end()
+        finally:
+            places.give_back(name)
+
+    async def _to_its_end(self) -> ToolEnd:
         end: End = Stopped("cancelled", started=False)
         try:
             for attempt in itertools.count():
