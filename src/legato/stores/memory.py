@@ -153,7 +153,8 @@ class MemoryStore:
     async def intents(self, turn_id: str) -> Sequence[Intent]:
         await self._wait()
         kept = self._turns.get(turn_id)
-        return () if kept is None else sorted(kept.intents.values(), key=lambda intent: (intent.round, intent.index))
+        intents = () if kept is None else kept.intents.values()
+        return sorted(intents, key=lambda intent: (intent.round, intent.index, intent.call_id))
 
     async def datum(self, turn_id: str, index: int) -> Datum | None:
         await self._wait()
