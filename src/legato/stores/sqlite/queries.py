@@ -86,7 +86,8 @@ def spans(connection: sqlite3.Connection, turn_id: str) -> Sequence[Span]:
 
 def intents(connection: sqlite3.Connection, turn_id: str) -> Sequence[Intent]:
     found = connection.execute(
-        f"SELECT {rows.INTENT} FROM call WHERE turn_id = ? AND idempotency_key IS NOT NULL ORDER BY round, idx, call_id",
+        f"SELECT {rows.INTENT} FROM call WHERE turn_id = ? AND idempotency_key IS NOT NULL"
+        " ORDER BY round, idx, call_id",
         (turn_id,),
     ).fetchall()
     return [rows.intent_of(one) for one in found]
