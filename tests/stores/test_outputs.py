@@ -70,6 +70,16 @@ async def test_a_call_that_runs_again_replaces_what_its_first_run_kept(store: St
     assert await whole(store, turn_id, "c2") == b"other"
 
 
+async def test_a_piece_takes_the_place_of_the_end_of_another(store: Store, make: Make) -> None:
+    turn_id = (await make.begun(store)).assistant.id
+    for offset, piece in ((0, b"abc"), (3, b"def"), (5, b"XY"), (1, b"-")):
+        await store.keep_output(turn_id, "c1", offset, piece, epoch=0)
+        if offset == 5:
+            assert await store.output(turn_id, "c1", offset=0, limit=100) == b"abcdeXY"
+            assert await store.output(turn_id, "c1", offset=4, limit=2) == b"eX"
+    assert await store.output(turn_id, "c1", offset=0, limit=100) == b"a-"
+
+
 async def test_an_owner_that_was_followed_by_another_keeps_no_piece_and_spoils_none(store: Store, make: Make) -> None:
     """A process that was stopped in the midst of it, and wakes up while the call runs again elsewhere."""
     turn_id = (await make.begun(store)).assistant.id

@@ -180,7 +180,8 @@ class Kept:
         """Another piece takes the place of what an earlier run of the call kept from there on."""
         pieces = self.outputs.setdefault(call_id, {})
         if pieces.get(offset) != piece:
-            self.outputs[call_id] = {first: one for first, one in pieces.items() if first < offset} | {offset: piece}
+            before = {first: one[: offset - first] for first, one in pieces.items() if first < offset}
+            self.outputs[call_id] = before | {offset: piece}
 
     def output(self, call_id: str, offset: int, limit: int) -> bytes:
         """Up to the first hole."""

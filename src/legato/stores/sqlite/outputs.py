@@ -20,6 +20,12 @@ DELETE FROM output WHERE rowid IN (
     SELECT rowid FROM output WHERE turn_id = ? AND call_id = ? AND first >= ? ORDER BY first DESC LIMIT {STEP}
 )
 """
+# What reaches into the new piece's place. Only the last piece before it can.
+CUT_BEFORE = """
+UPDATE output SET piece = substr(piece, 1, :offset - first)
+WHERE turn_id = :turn_id AND call_id = :call_id AND first + length(piece) > :offset AND first = (
+    SELECT max(first) FROM output WHERE turn_id = :turn_id AND call_id = :call_id AND first < :offset)
+"""
 DROP_OF_CHAT = f"""
 DELETE FROM output WHERE rowid IN (
     SELECT output.rowid FROM turn CROSS JOIN output ON output.turn_id = turn.id WHERE turn.chat_id = ? LIMIT {STEP}
@@ -58,6 +64,7 @@ def keep_output(
         return True
     if connection.execute(DROP_BEHIND, key).rowcount == STEP:
         return False
+    connection.execute(CUT_BEFORE, {"turn_id": turn_id, "call_id": call_id, "offset": offset})
     try:
         connection.execute("INSERT INTO output (turn_id, call_id, first, piece) VALUES (?, ?, ?, ?)", (*key, piece))
     except GUILTY_ROW as error:
