@@ -225,17 +225,7 @@ async def test_a_write_that_was_about_to_begin_when_its_turn_was_let_go_of_is_be
         await half.wait()
         sink([SAID[2], *CALL])
 
-    tools = ToolRegistry([look])
-    services = [
-        TurnService(
-            store=store,
-            models=OneModel(Played(play)),
-            tools=tools,
-            formatters=tools.formatters,
-            toolbox=Toolbox(tools),
-        )
-        for _ in range(2)
-    ]
+    services = two_services(store, look, Played(play))
     with anyio.fail_after(BOUND):
         async with services[0] as service, anyio.create_task_group() as tasks:
             turn = await service.start("Go")
@@ -250,6 +240,21 @@ async def test_a_write_that_was_about_to_begin_when_its_turn_was_let_go_of_is_be
             ends = [event async for event in service.follow(turn.id) if isinstance(event, e.BlockStop)]
     assert ran == ["ran"]
     assert [end.outcome for end in ends if end.outcome is not msgspec.UNSET] == ["ok"]
+
+
+def two_services(store: MemoryStore, tool: Callable[..., object], provider: Played) -> list[TurnService]:
+    """The second one takes up what the first has let go of."""
+    tools = ToolRegistry([tool])
+    return [
+        TurnService(
+            store=store,
+            models=OneModel(provider),
+            tools=tools,
+            formatters=tools.formatters,
+            toolbox=Toolbox(tools),
+        )
+        for _ in range(2)
+    ]
 
 
 class Buggy(MemoryStore):
@@ -280,17 +285,7 @@ async def test_a_bug_met_where_a_turn_is_stored_or_taken_up_ends_neither_the_ser
     async def play(ask: Ask, sink: Sink) -> None:
         sink([*SAID, END])
 
-    tools = ToolRegistry([look])
-    services = [
-        TurnService(
-            store=store,
-            models=OneModel(Played(play)),
-            tools=tools,
-            formatters=tools.formatters,
-            toolbox=Toolbox(tools),
-        )
-        for _ in range(2)
-    ]
+    services = two_services(store, look, Played(play))
     left = await Make().begun(store, status="running", model="played/m")
     store.broken = ["begin", "intents"]
     with anyio.fail_after(BOUND):

@@ -84,13 +84,20 @@ def _checked(declared: FormatterDeclaration) -> FormatterDeclaration:
         raise ConfigError(f"{title}: it is {type(function).__name__}; it is a function of the output that gives text")
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigError(f"{title}: it is async; messages are built in one go, make it a plain function")
+    if not takes_one(function):
+        raise ConfigError(f"{title}: it takes one argument, the output")
+    return declared
+
+
+def takes_one(function: Callable[..., object]) -> bool:
+    """Whether it can be called with one argument, as far as its signature tells."""
     try:
         inspect.signature(function).bind(None)
     except TypeError:
-        raise ConfigError(f"{title}: it takes one argument, the output") from None
+        return False
     except (NameError, ValueError):
         pass  # some built-in functions have none to look at, and from 3.14 on annotations are evaluated for it
-    return declared
+    return True
 
 
 class _Room(NamedTuple):

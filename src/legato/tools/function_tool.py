@@ -18,7 +18,7 @@ from legato.observability import warn_once
 from legato.ports import Effect
 from legato.tools.arguments import Arguments
 from legato.tools.docstring import read_docstring
-from legato.tools.formatters import READ_RESULT, declared_for
+from legato.tools.formatters import READ_RESULT, declared_for, takes_one
 from legato.tools.places import place_of
 from legato.tools.results import jsonable
 from legato.tools.streams import not_a_stream_of_text
@@ -223,9 +223,5 @@ class FunctionTool:
         return value
 
     def _check_takes_one(self, option: str, function: Callable[..., object], what: str) -> None:
-        try:
-            inspect.signature(function).bind(None)
-        except TypeError:
+        if not takes_one(function):
             self._refuse(f"{option} must take one argument, {what}")
-        except (NameError, ValueError):
-            pass  # some built-in functions have none to look at, and from 3.14 on annotations are evaluated for it
