@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+from tests import patience
 
 from legato.core.blocks import CallError, Json
 from legato.core.inputs import ToolEnd, ToolFinished
@@ -178,9 +179,7 @@ async def hosting(*servers: McpServer) -> AsyncIterator[House]:
 
 async def until(true: Callable[[], bool]) -> None:
     """Looks now and then: what is waited for happens in another process."""
-    with anyio.fail_after(PATIENCE):
-        while not true():  # noqa: ASYNC110 - nothing on this side tells of it
-            await anyio.sleep(0.01)
+    await patience.until(true, every=0.01, bound=PATIENCE)
 
 
 def heard(folder: Path, method: str) -> list[Json]:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 import anyio.lowlevel
+from tests import patience
 
 from legato.core.blocks import Json
 from legato.core.errors import StoreError
@@ -138,7 +139,4 @@ def counted(name: str, **labels: str) -> float:
 
 async def until(event: threading.Event | Callable[[], bool]) -> None:
     """Wait for a thread, or for something to be so, without blocking the loop."""
-    is_so = event.is_set if isinstance(event, threading.Event) else event
-    with anyio.fail_after(PATIENCE):
-        while not is_so():
-            await anyio.lowlevel.checkpoint()
+    await patience.until(event.is_set if isinstance(event, threading.Event) else event, bound=PATIENCE)
